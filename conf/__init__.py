@@ -1,0 +1,1 @@
+"""Configuration: every choice a user makes, as YAML groups, and their typed schema."""

@@ -1,0 +1,1 @@
+"""Config in, Dagster definitions out; jobs, sensors and the command line."""

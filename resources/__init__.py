@@ -1,0 +1,1 @@
+"""The outside world behind small interfaces: clock, lake, database, vectors, registry, sources."""

@@ -1,0 +1,15 @@
+"""Fixtures that several folders share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The folder of real market data; the test skips, saying so, where there is none."""
+    folder = os.environ.get("TENOR_MARKET_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real market data is absent: set TENOR_MARKET_DATA to its folder")
+    return Path(folder)
