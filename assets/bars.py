@@ -1,0 +1,169 @@
+"""bars: pulled from a source or resampled from a finer horizon, validated, revised; what fails is kept with its reason."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from assets import names, partitions
+from assets.layout import layout_of
+from assets.plan import Plan
+from assets.window import read, windows
+from quant.adjust import adjust, no_actions
+from quant.bars import revise
+from quant.resample import resample
+from quant.validate import validate
+from resources.clock import Clock
+from resources.lake import Lake
+from resources.progress import Progress
+from resources.settings import Settings
+from resources.sources import Source, open_source
+
+# Slots read at a time: a few weeks of minutes, or a daily history whole.
+SLOTS_PER_CHUNK = 8192
+
+
+@dataclass
+class Account:
+    """Where every incoming row went: incoming = kept + rejected, or rows were lost."""
+
+    incoming: int = 0
+    kept: Counter[str] = field(default_factory=Counter)  # new, same, revised
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    stored_before: int = 0  # in the table, and not sent again
+    notes: list[str] = field(default_factory=list)  # repaired, or wrong beyond single rows
+    refused: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def adds_up(self) -> bool:
+        return self.incoming == self.kept.total() + self.rejected.total()
+
+
+def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    """The `bars` step of one horizon."""
+    horizon = plan.horizon.name
+
+    @dg.asset(
+        key=names.key(horizon, "bars"),
+        deps=[names.key(plan.finer, "bars")] if plan.finer else [],
+        partitions_def=parts,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=names.group(horizon),
+        kinds={"polars", "deltalake"},
+        check_specs=[dg.AssetCheckSpec(names.BARS_ACCOUNTED, asset=names.key(horizon, "bars"))],
+    )
+    def bars(
+        context: dg.AssetExecutionContext,
+        settings: Settings,
+        lake: dg.ResourceParam[Lake],
+        clock: dg.ResourceParam[Clock],
+        progress: dg.ResourceParam[Progress],
+    ):
+        """Validated bars on the session grid; rows that fail are in the `rejected` table with the reason."""
+        run = Plan(settings.horizon(horizon))
+        keys = context.partition_keys
+        first, last = partitions.window(run, keys)
+        account = Account()
+        if run.finer:
+            actions = no_actions()
+            incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
+        else:
+            source = open_source(run.horizon.source, run.grid)
+            actions = source.actions()
+            incoming = _pulled(run, source, first, last)
+        frames = _merged(run, lake, clock, progress, account, incoming, actions)
+        table, layout = names.table("bars", horizon), layout_of(run)
+        written = lake.write(table, frames, keys, layout)
+        lake.write(names.table("rejected", horizon), account.refused, keys, layout)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": written.rows,
+                "rows in": account.incoming,
+                **{f"rows {what}": count for what, count in account.kept.items()},
+                **{f"rejected: {reason}": count for reason, count in account.rejected.items()},
+                "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in account.notes) or "none"),
+                "sessions": f"{first} to {last}",
+                "table version": written.version,
+                "changed": written.changed,
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=names.BARS_ACCOUNTED,
+                    passed=account.adds_up,
+                    metadata={"rows in": account.incoming, "rejected": account.rejected.total()},
+                )
+            ],
+        )
+
+    return bars
+
+
+def _merged(
+    plan: Plan,
+    lake: Lake,
+    clock: Clock,
+    progress: Progress,
+    account: Account,
+    incoming: Iterator[pl.DataFrame],
+    actions: pl.DataFrame,
+) -> Iterator[pl.DataFrame]:
+    """Incoming frames, ascending and disjoint in time, as rows of the bars table.
+
+    Each is validated, adjusted from the factors of the bars before it, and revised against what is stored.
+    """
+    table = names.table("bars", plan.horizon.name)
+    stored = lake.scan(table).drop("partition") if lake.exists(table) else None
+    newest: pl.DataFrame | None = None
+    for frame in incoming:
+        account.incoming += frame.height
+        checked = validate(frame, plan.grid)
+        account.rejected.update(checked.counts)
+        account.notes.extend(checked.notes)
+        account.refused.append(_cut(plan, checked.rejected))
+        if checked.good.is_empty():
+            continue
+        start, end = checked.good["timestamp"].min(), checked.good["timestamp"].max()
+        if newest is None and stored is not None:
+            newest = _newest(stored.filter(pl.col("timestamp") < start).collect())
+        good = checked.good
+        if not plan.finer:
+            # A resampled bar brings the factors of its finer bars.
+            good = adjust(good, actions, plan.grid, newest)
+        newest = _newest(good if newest is None else pl.concat([newest, good], how="diagonal"))
+        there = pl.col("timestamp").is_between(start, end)
+        merged, counts = revise(good.clear() if stored is None else stored.filter(there).collect(), good, clock.now())
+        account.stored_before += counts.pop("kept")
+        account.kept.update(counts)
+        yield _cut(plan, merged)
+        progress.rows(plan.horizon.name, "bars", account.kept.total())
+
+
+def _newest(bars: pl.DataFrame) -> pl.DataFrame:
+    return bars.sort("timestamp").group_by("symbol", maintain_order=True).last()
+
+
+def _cut(plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the partition they are kept in; a row without a time goes to the first one's."""
+    stamps = rows["timestamp"].dt.replace_time_zone(None).fill_null(strategy="forward").to_numpy()
+    return rows.with_columns(partition=pl.Series(plan.grid.partition_keys(stamps, plan.horizon.partition).tolist()))
+
+
+def _pulled(plan: Plan, source: Source, first: date, last: date) -> Iterator[pl.DataFrame]:
+    """The source's rows, a few sessions at a time: windows of the grid meet without a gap."""
+    dates = plan.grid.dates(first, last).tolist()
+    per_session = max(1, len(plan.grid.slots(first, last)) // max(1, len(dates)))
+    size = max(1, SLOTS_PER_CHUNK // per_session)
+    for at in range(0, len(dates), size):
+        run = dates[at : at + size]
+        start, end = plan.grid.window(run[0], run[-1])
+        yield from source.bars(start, end, plan.horizon.universe.symbols)
+
+
+def _resampled(plan: Plan, finer: Plan, lake: Lake, first: date, last: date) -> Iterator[pl.DataFrame]:
+    for chunk in windows(finer, first, last, 0, 1):
+        bars = read(lake, "bars", finer.horizon.name, chunk.span).drop("partition")
+        if not bars.is_empty():
+            yield resample(bars, finer.grid, plan.grid)

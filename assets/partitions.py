@@ -1,0 +1,80 @@
+"""Dagster partitions of a horizon: real sessions only, and overlaps that cover a look-back in the worst case."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from assets.plan import Plan
+from conf.schema import Horizon
+from resources.sources import open_source
+
+FORMAT = "%Y-%m-%d"
+CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
+# How far ahead of an open-ended source holidays are excluded; the code location is reloaded long before.
+HORIZON_OF_HOLIDAYS = timedelta(days=366)
+
+
+def span(plan: Plan, horizons: Mapping[str, Horizon]) -> tuple[date, date | None]:
+    """First and last session of the source at the end of the chain of `bars.from`; no last where it goes on."""
+    while plan.finer:
+        plan = Plan(horizons[plan.finer])
+    return open_source(plan.horizon.source, plan.grid).span()
+
+
+def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.TimeWindowPartitionsDefinition:
+    """Partitions from the source's first session to its last; with no last, up to and with the unfinished one.
+
+    A partition by day has a key per session: weekdays and holidays without one are excluded.
+    """
+    ends = {} if last is None else {"end": _after(last, plan.horizon.partition)}
+    shape = {"fmt": FORMAT, "timezone": "UTC", "end_offset": 1 if last is None else 0, **ends}
+    if plan.horizon.partition != "day":
+        start = _floor(first, plan.horizon.partition)
+        return dg.TimeWindowPartitionsDefinition(
+            start=_midnight(start), cron_schedule=CRON[plan.horizon.partition], **shape
+        )
+    until = last or today + HORIZON_OF_HOLIDAYS
+    labels = {session.date for session in plan.grid.sessions(first, until)}
+    weekdays = sorted({label.isoweekday() % 7 for label in labels})
+    days = (first + timedelta(days=n) for n in range((until - first).days + 1))
+    closed = [_midnight(day) for day in days if day.isoweekday() % 7 in weekdays and day not in labels]
+    cron = f"0 0 * * {','.join(map(str, weekdays))}" if len(weekdays) < 7 else "0 0 * * *"
+    return dg.TimeWindowPartitionsDefinition(
+        start=_midnight(first), cron_schedule=cron, exclusions=closed or None, **shape
+    )
+
+
+def mapping(plan: Plan, lookback: int) -> dg.TimeWindowPartitionMapping:
+    """The upstream partitions a partition needs: itself and those its look-back can touch, in the worst case."""
+    sessions = plan.grid.max_sessions(lookback) if lookback else 0
+    # A partition holds at least this many sessions on any calendar we know of (February, Golden Weeks).
+    held = {"day": 1, "month": 14, "year": 200}[plan.horizon.partition]
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-math.ceil(sessions / held), allow_nonexistent_upstream_partitions=True
+    )
+
+
+def window(plan: Plan, keys: Sequence[str]) -> tuple[date, date]:
+    """First and last date, both included, that partition keys cover."""
+    end = _after(date.fromisoformat(max(keys)), plan.horizon.partition)
+    return date.fromisoformat(min(keys)), end.date() - timedelta(days=1)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day)
+
+
+def _floor(day: date, partition: str) -> date:
+    return day.replace(day=1) if partition == "month" else day.replace(month=1, day=1)
+
+
+def _after(day: date, partition: str) -> datetime:
+    """Midnight at which the partition that holds `day` ends."""
+    if partition == "day":
+        return _midnight(day + timedelta(days=1))
+    if partition == "year":
+        return datetime(day.year + 1, 1, 1)
+    return datetime(day.year + day.month // 12, day.month % 12 + 1, 1)
+

@@ -1,0 +1,121 @@
+"""What one horizon's config implies: its grid, programs, look-backs and partitions. Nothing here reads data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from conf.errors import ConfigError, nearest
+from conf.schema import Calendar, Horizon
+from quant import inputs
+from quant.grid import CalendarSpec, Grid
+from quant.program import Program
+from quant.recipe import Recipe
+from quant.sets import Entry, expand
+from resources.sources.members import read_members
+
+
+MOST_DIMENSIONS = 64  # of a vector
+
+
+def grid_of(calendar: Calendar, interval: str) -> Grid:
+    return Grid(CalendarSpec(**calendar.model_dump()), interval)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A horizon, and all that is derived from its config. Errors of its expressions name the file and the entry."""
+
+    horizon: Horizon
+
+    @cached_property
+    def grid(self) -> Grid:
+        return grid_of(self.horizon.calendar, self.horizon.interval)
+
+    @cached_property
+    def bar_names(self) -> tuple[str, ...]:
+        return inputs.names(getattr(self.horizon.source, "extras", ()))
+
+    @cached_property
+    def feature_entries(self) -> dict[str, Entry]:
+        return expand(self.horizon.features, file_of=lambda name: f"conf/features/{name}.yaml")
+
+    @cached_property
+    def features(self) -> Program:
+        """One symbol's past: no section, no look-ahead."""
+        return Program.compile(self.feature_entries, self.bar_names, section=False)
+
+    @cached_property
+    def factor_entries(self) -> dict[str, Entry]:
+        names = {"features": list(self.feature_entries)}
+        return expand(self.horizon.factors, file_of=lambda name: f"conf/factors/{name}.yaml", names=names)
+
+    @cached_property
+    def factors(self) -> Program:
+        """Inputs of the model, over bar columns and features; may mix the section."""
+        return Program.compile(self.factor_entries, (*self.bar_names, *self.feature_entries))
+
+    @cached_property
+    def label_entry(self) -> Entry:
+        """The label with its parameters filled in."""
+        label = self.horizon.label
+        pattern = "_".join(["label", *(f"{{{name}}}" for name in label.params)])
+        declared = {"expr": label.expr, **{name: [value] for name, value in label.params.items()}}
+        sets = {label.name: {pattern: declared}}
+        return next(iter(expand(sets, file_of=lambda name: f"conf/label/{name}.yaml").values()))
+
+    @cached_property
+    def label(self) -> Program:
+        """Values by the one name `label`; the only program that may look ahead."""
+        return Program.compile({"label": self.label_entry}, self.bar_names, lookahead=True)
+
+    @cached_property
+    def vector_names(self) -> tuple[str, ...]:
+        """The factors that make a market state."""
+        chosen = self.horizon.vectors.columns or sorted(self.factor_entries)[:MOST_DIMENSIONS]
+        for name in chosen:
+            if name not in self.factor_entries:
+                raise ConfigError(
+                    f"horizon {self.horizon.name}",
+                    f"vectors.columns names {name}, which is no factor",
+                    nearest=nearest(name, self.factor_entries),
+                )
+        return tuple(chosen)
+
+    @cached_property
+    def vectors(self) -> Program:
+        """Each factor against its own past: a z-score over the last `vectors.window` bars, point in time."""
+        window = self.horizon.vectors.window
+        texts = {
+            f"{name}_state": f"clip(({name} - mean({name}, {window})) / std({name}, {window}), -5, 5)"
+            for name in self.vector_names
+        }
+        return Program.compile(texts, self.vector_names)
+
+    @cached_property
+    def members(self) -> pl.DataFrame | None:
+        """Declared membership by date (symbol, start, end), or None where every symbol is always a member."""
+        path = self.horizon.universe.members
+        return read_members(path) if path else None
+
+    @property
+    def finer(self) -> str | None:
+        """The horizon whose bars are resampled, or None where bars come from a source."""
+        return None if self.horizon.bars.from_ == "source" else self.horizon.bars.from_
+
+    def recipe(self, symbols: tuple[str, ...], members: pl.DataFrame | None) -> Recipe:
+        """All that is needed to go from bars to factor rows without this config."""
+        return Recipe(
+            calendar=self.grid.calendar,
+            interval=self.horizon.interval,
+            symbols=symbols,
+            columns=self.bar_names,
+            features=_texts(self.feature_entries),
+            factors=_texts(self.factor_entries),
+            members=None if members is None else tuple(members.select("symbol", "start", "end").iter_rows()),
+        )
+
+
+def _texts(entries: Mapping[str, Entry]) -> dict[str, str]:
+    return {name: entry.text for name, entry in entries.items()}

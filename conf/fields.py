@@ -1,0 +1,121 @@
+"""The types of single config values: each says in its message what the value must be."""
+
+import re
+from datetime import date
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from conf.errors import nearest
+
+UNITS = {"m": 1, "h": 60, "d": 1440}
+
+
+class Wrong(ValueError):
+    """A value that cannot be: the message completes "key is value; it ...", and may name a neighbour.
+
+    A check of several keys together names the one to blame in `key`.
+    """
+
+    def __init__(self, message: str, *, nearest: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+        self.key = key
+
+
+def minutes(interval: str) -> int:
+    """The length of an interval, in minutes; a day counts as 1440 whatever its session's hours."""
+    match = re.fullmatch(r"([1-9]\d*)([mhd])", interval)
+    if not match:
+        raise Wrong("must be a whole number and a unit, m, h or d, such as 5m, 1h or 1d")
+    length = int(match[1]) * UNITS[match[2]]
+    if length > 1440 or (length == 1440 and match[2] != "d"):
+        raise Wrong("must be shorter than a day, or 1d: the longest bar is one session")
+    return length
+
+
+def _interval(text: object) -> object:
+    minutes(str(text))
+    return text
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise Wrong("must be a date such as 2024-01-31") from None
+    return value
+
+
+def _clock(value: object) -> object:
+    if isinstance(value, int):  # YAML 1.1 reads 18:00 as a number to base 60
+        raise Wrong('must be a time of day in quotes, such as "18:00"')
+    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise Wrong('must be a time of day such as "09:30"')
+    return value
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (LookupError, OSError, ValueError):  # unknown; a folder of zones; a path
+        known = available_timezones()
+        raise Wrong("must be a time zone such as America/New_York", nearest=nearest(name, known)) from None
+    return name
+
+
+@cache
+def _calendars() -> frozenset[str]:
+    import exchange_calendars
+
+    return frozenset(exchange_calendars.get_calendar_names())
+
+
+def _exchange(name: str) -> str:
+    spec = find_spec("exchange_calendars")
+    assert spec
+    assert spec.origin
+    # An exchange's own code is a module's name: looking for the file spares importing pandas.
+    module = Path(spec.origin).parent / f"exchange_calendar_{name.lower()}.py"
+    if not (name.isupper() and name.isalpha() and module.is_file()) and name not in _calendars():
+        known = nearest(name, sorted(_calendars()))
+        raise Wrong("must be a calendar that exchange_calendars knows, such as XNYS", nearest=known)
+    return name
+
+
+def _calendar(name: str) -> str:
+    if name in ("24/7", "template"):
+        return name
+    try:
+        return _exchange(name)
+    except Wrong as wrong:
+        raise Wrong(f"{wrong}, or 24/7 or template", nearest=wrong.nearest) from None
+
+
+def _entry(entry: object) -> object:
+    text = entry.get("expr") if isinstance(entry, dict) else entry
+    if not isinstance(text, str) or not text.strip():
+        raise Wrong("must be an expression, such as mean(close, 5) / close, or {expr: an expression, ...}")
+    return entry
+
+
+Interval = Annotated[str, BeforeValidator(_interval)]
+Day = Annotated[date, BeforeValidator(_day)]
+Clock = Annotated[str, BeforeValidator(_clock)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Exchange = Annotated[str, AfterValidator(_exchange)]
+CalendarName = Annotated[str, AfterValidator(_calendar)]
+Entry = Annotated[str | dict[str, Any], BeforeValidator(_entry)]
+Sets = dict[str, dict[str, Entry]]
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Inside = Annotated[float, Field(gt=0, lt=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]

@@ -1,0 +1,279 @@
+"""The config of one horizon, typed: what a YAML file may say, and which of it shapes the graph.
+
+Every model is frozen and refuses unknown keys. Defaults live in the YAML files and only there: `None` here
+means that something is absent. A field marked STRUCTURAL (sources, calendars, sets: whatever the asset graph
+or its resources are built from) is fixed when the code location loads; the others may change from run to run.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conf.errors import nearest
+from conf.fields import (
+    Amount,
+    CalendarName,
+    Clock,
+    Count,
+    Day,
+    Exchange,
+    Inside,
+    Interval,
+    Port,
+    Sets,
+    Share,
+    Whole,
+    Wrong,
+    Zone,
+    minutes,
+)
+
+STRUCTURAL: Final = "structural"
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class Strict(BaseModel):
+    """A mapping of known keys: unknown ones fail, and no type is guessed from another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Bars(Strict):
+    """Where bars come from: "source", or the finer horizon whose bars are resampled."""
+
+    from_: str = Field(alias="from")
+
+
+class SyntheticSource(Strict):
+    """A seeded market with a planted signal of known size."""
+
+    kind: Literal["synthetic"]
+    seed: Whole
+    start: Day
+    sessions: Count
+    symbols: Count
+    signal_ic: Annotated[float, Field(gt=-1, lt=1)]
+    gap_rate: Annotated[float, Field(ge=0, lt=1)]
+    splits: Whole
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same market: more sessions of it do not make another."""
+        drawn = self.model_dump(mode="json", exclude={"kind", "sessions"})
+        return f"{self.kind}:{','.join(f'{key}={value}' for key, value in drawn.items())}"
+
+
+class FileSource(Strict):
+    """Bars in files that match a glob, whatever their interval."""
+
+    kind: Literal["parquet", "csv"]
+    path: str
+    columns: dict[str, str]
+    volume: str | None = None
+    extras: list[str]
+    timezone: Zone
+    stamp: Literal["start", "end"]
+    actions: str | None = None
+    start: Day | None = None
+    end: Day | None = None
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same source: more days of it do not make another."""
+        return f"{self.kind}:{self.path}"
+
+    @model_validator(mode="after")
+    def _columns_are_ours(self) -> "FileSource":
+        ours = ["symbol", "timestamp", "open", "high", "low", "close", *self.extras]
+        for name in self.columns:
+            if name == "volume":
+                raise Wrong("has a key of its own, source.volume", key="columns")
+            if name not in ours:
+                message = f"maps {name}, and the left side must be one of {', '.join(ours)}"
+                raise Wrong(message, nearest=nearest(name, ours), key="columns")
+        if self.start and self.end and self.end < self.start:
+            raise Wrong(f"lies before source.start, {self.start}", key="end")
+        return self
+
+
+class Universe(Strict):
+    """The symbols of a horizon (None: all of the source), membership by date, the one for the market."""
+
+    name: str
+    symbols: list[str] | None = None
+    members: str | None = None
+    reference: str | None = None
+
+
+class Calendar(Strict):
+    """When bars can exist: an exchange_calendars name, "24/7", or a template with hours of its own."""
+
+    name: CalendarName
+    timezone: Zone | None = None
+    open: Clock | None = None
+    close: Clock | None = None
+    weekdays: list[Weekday] | None = None
+    breaks: list[Annotated[list[Clock], Field(min_length=2, max_length=2)]] | None = None
+    holidays: Exchange | None = None
+
+    def spec(self) -> dict[str, Any]:
+        """The keys that are set, as `quant.calendars.CalendarSpec` takes them: tuples, Monday as 0."""
+        given = self.model_dump(exclude_none=True)
+        if self.weekdays is not None:
+            given["weekdays"] = tuple(get_args(Weekday).index(day) for day in self.weekdays)
+        if self.breaks is not None:
+            given["breaks"] = tuple(tuple(pair) for pair in self.breaks)
+        return given
+
+    @model_validator(mode="after")
+    def _hours_belong_to_templates(self) -> "Calendar":
+        for key in ("timezone", "open", "close", "weekdays"):
+            given = getattr(self, key)
+            if self.name == "template" and not given:
+                raise Wrong("is needed by a calendar named template", key=key)
+        for key in ("timezone", "open", "close", "weekdays", "breaks", "holidays"):
+            if self.name != "template" and getattr(self, key) is not None:
+                raise Wrong(f"is for a calendar named template, and this one is {self.name}", key=key)
+        return self
+
+
+class Label(BaseModel):
+    """What is predicted: an expression that may look ahead, and its parameters under their own names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+    expr: str
+
+    @property
+    def params(self) -> dict[str, int | float]:
+        """The parameters that `expr` uses, by name."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _parameters_are_used_numbers(self) -> "Label":
+        names = set(re.findall(r"[A-Za-z_]\w*", self.expr))
+        for name, value in self.params.items():
+            if name not in names:
+                known = nearest(name, [*Label.model_fields, *names])
+                raise Wrong(f"must be a parameter that expr uses: {self.expr}", nearest=known, key=name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise Wrong("must be a number", key=name)
+            if isinstance(value, int) and value < 1:
+                raise Wrong("must be at least 1: a whole number counts bars", key=name)
+        return self
+
+
+class Booster(Strict):
+    """LightGBM's own parameters by their LightGBM names; None keeps LightGBM's value."""
+
+    objective: Literal["regression", "regression_l1", "huber", "fair", "quantile", "binary"]
+    n_estimators: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    num_leaves: Annotated[int, Field(ge=2)]
+    seed: Whole
+    max_depth: int | None = None
+    max_bin: Annotated[int, Field(ge=2)] | None = None
+    min_data_in_leaf: Whole | None = None
+    min_sum_hessian_in_leaf: Amount | None = None
+    min_gain_to_split: Amount | None = None
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    feature_fraction_bynode: Annotated[float, Field(gt=0, le=1)] | None = None
+    bagging_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    bagging_freq: Whole | None = None
+    lambda_l1: Amount | None = None
+    lambda_l2: Amount | None = None
+    path_smooth: Amount | None = None
+    extra_trees: bool | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    num_threads: Whole | None = None
+
+
+class Model(Booster):
+    """How the model learns, and on which rows it is stopped and judged."""
+
+    valid_share: Inside
+    test_share: Inside
+    embargo: Whole | None = None
+    early_stopping_rounds: Count
+    min_coverage: Share
+    restated_after: Whole  # seconds after a section's bars end; a row known later is left out
+
+    def params(self) -> dict[str, Any]:
+        """LightGBM's parameters, those that are set, ready for `lightgbm.train`."""
+        return self.model_dump(include=set(Booster.model_fields), exclude_none=True)
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "Model":
+        if self.valid_share + self.test_share >= 1:
+            raise Wrong(f"leaves no training rows beside valid_share, {self.valid_share}", key="test_share")
+        return self
+
+
+class Costs(Strict):
+    """What trading costs, in basis points of the traded value."""
+
+    bps_per_side: Amount
+    spread_bps: Amount
+    slippage_bps: Amount
+
+
+class Drift(Strict):
+    """When the latest sessions no longer look like the training data."""
+
+    method: Literal["wasserstein", "jensenshannon", "psi", "kl_div", "hellinger", "ed"]
+    quantile: Inside
+    share: Share
+    window_sessions: Annotated[Count, STRUCTURAL]  # how many partitions of factors a report reads
+    calibration_windows: Annotated[int, Field(ge=2)]
+    sample_rows: Count
+    max_columns: Count
+
+
+class Vectors(Strict):
+    """Which factors make the vector of a market state, and how many bars of their past standardise them."""
+
+    window: Annotated[int, Field(ge=2)]
+    columns: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
+
+
+class Store(Strict):
+    """Where tables, models and reports are kept: a folder or an object store's URL."""
+
+    root: Annotated[str, Field(min_length=1)]
+
+
+class Serving(Strict):
+    """Where the service and the Dagster UI listen."""
+
+    host: str
+    port: Port
+    dagster_port: Port
+
+
+class Horizon(Strict):
+    """Everything one horizon's pipeline is built from, resolved."""
+
+    name: str
+    interval: Annotated[Interval, STRUCTURAL]
+    bars: Annotated[Bars, STRUCTURAL]
+    partition: Annotated[Literal["day", "month", "year"], STRUCTURAL]
+    source: Annotated[SyntheticSource | FileSource, Field(discriminator="kind"), STRUCTURAL]
+    universe: Annotated[Universe, STRUCTURAL]
+    calendar: Annotated[Calendar, STRUCTURAL]
+    features: Annotated[Sets, STRUCTURAL]
+    factors: Annotated[Sets, STRUCTURAL]
+    label: Label
+    model: Model
+    costs: Costs
+    drift: Drift
+    vectors: Vectors
+    store: Annotated[Store, STRUCTURAL]
+    serving: Annotated[Serving, STRUCTURAL]
+
+    @property
+    def minutes(self) -> int:
+        """The interval's length; a day counts as 1440."""
+        return minutes(self.interval)

@@ -1,0 +1,92 @@
+"""The command line: `tenor COMMAND [overrides in Hydra's grammar]`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+EPILOG = """\
+overrides use Hydra's grammar, everywhere the same:
+  horizon=5m,1h                  one or several horizons (files under conf/horizon)
+  source=parquet source.path=…   another choice of a group, and a value in it
+  model.num_leaves=63            any value; `tenor config horizon=5m` shows them all
+"""
+
+
+def command(name: str) -> Callable[[Sequence[str]], int]:
+    """Commands are imported when asked for: `tenor --help` should not wait for Dagster."""
+    if name == "run":
+        from defs.run import run
+
+        return run
+    if name == "up":
+        from defs.up import up
+
+        return up
+    if name == "serve":
+        from defs.up import serve
+
+        return serve
+    from defs import look
+
+    return {
+        "config": look.config,
+        "validate": look.validate,
+        "status": look.status,
+        "clean": look.clean,
+    }[name]
+
+
+COMMANDS = {
+    "run": (
+        "materialize horizons from bars to a served prediction",
+        "tenor run horizon=5m,1h\n  tenor run horizon=1d source=parquet source.path='data/*.parquet' universe=all",
+    ),
+    "up": (
+        "start the Dagster UI with its daemon and the inference service; Ctrl-C stops them",
+        "tenor up\n  tenor up horizon=5m source=parquet source.path='data/*.parquet'",
+    ),
+    "serve": ("start the inference service alone", "tenor serve\n  tenor serve serving.port=9000"),
+    "config": ("print the resolved config of horizons", "tenor config horizon=5m model.num_leaves=63"),
+    "validate": ("check every config and load the Dagster graph", "tenor validate\n  tenor validate horizon=30m"),
+    "status": ("show each horizon's newest partition, model and what is served", "tenor status"),
+    "clean": ("delete the store: tables, models, reports and the embedded database", "tenor clean"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="tenor",
+        description="Tenor: config in, a served and monitored trading model out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (about, examples) in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=about,
+            description=f"tenor {name}: {about}.",
+            epilog=f"examples:\n  {examples}\n\n{EPILOG}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra override, e.g. horizon=5m")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 on success, 1 when a step failed, 2 when the input is wrong."""
+    arguments = parser().parse_args(argv)
+    from conf.errors import ConfigError
+
+    try:
+        return command(arguments.command)(arguments.overrides)
+    except ConfigError as error:
+        print(f"tenor: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tenor: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Config in, Dagster definitions out: the steps of every horizon, their jobs, and what they run with."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from assets import bars, deployment, drift, evaluation, factors, features, model, names, partitions, vectors
+from assets.plan import Plan
+from assets.reports import Reports
+from conf.schema import Horizon
+from defs.sensors import deploy_champions
+from resources.clock import Clock, SystemClock
+from resources.database import Database
+from resources.inference import Inference
+from resources.lake import Lake
+from resources.progress import LoggedProgress, Progress
+from resources.registry import Registry
+from resources.settings import Settings
+from resources.vectors import Vectors
+
+
+def build(
+    horizons: Mapping[str, Horizon],
+    *,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+    service: str | None = None,
+    logger: dg.LoggerDefinition | None = None,
+) -> dg.Definitions:
+    """The definitions of these horizons. A horizon that others resample must be among them.
+
+    service: address of the inference service, by default the one `serving` names. Errors of a horizon's config or
+    expressions are raised here, before anything runs.
+    """
+    clock = clock or SystemClock()
+    first = next(iter(horizons.values()))
+    root = Path(first.store.root).resolve()
+    url = service or f"http://{first.serving.host}:{first.serving.port}"
+    assets: list[dg.AssetsDefinition] = []
+    jobs = []
+    for name, horizon in horizons.items():
+        plan = Plan(horizon)
+        first_session, last_session = partitions.span(plan, horizons)
+        parts = partitions.definition(plan, first_session, last_session, clock.now().date())
+        assets += steps(plan, parts)
+        jobs += [
+            _job(name, "bars", ("bars",)),
+            _job(name, "refresh", names.REFRESH),
+            _job(name, "train", names.TRAIN),
+            _job(name, "drift", ("drift",)),
+            _job(name, "deploy", ("deployment",)),
+        ]
+    return dg.Definitions(
+        assets=assets,
+        jobs=jobs,
+        sensors=[deploy_champions(list(horizons))],
+        # Imports cost seconds per process: the steps of a run share one.
+        executor=dg.in_process_executor,
+        loggers={"display": logger} if logger else None,
+        resources={
+            "settings": Settings(),
+            "clock": clock,
+            "progress": progress or LoggedProgress(),
+            "lake": Lake(f"{root}/lake"),
+            "registry": Registry(root),
+            "store": Vectors(Database(root)),
+            "inference": Inference(url),
+            "reports": Reports(root, url),
+        },
+    )
+
+
+def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    return [
+        bars.build(plan, parts),
+        features.build(plan, parts),
+        factors.build(plan, parts),
+        vectors.build(plan, parts),
+        drift.build(plan, parts),
+        model.build(plan),
+        evaluation.build(plan),
+        deployment.build(plan),
+    ]
+
+
+def _job(horizon: str, what: str, of: tuple[str, ...]) -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        names.job(horizon, what),
+        selection=dg.AssetSelection.assets(*(names.key(horizon, step) for step in of)),
+        tags={"tenor/horizon": horizon},
+    )

@@ -1,0 +1,92 @@
+"""Commands that look and tidy: `config`, `validate`, `status`, `clean`."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from conf.compose import compose, horizons, to_yaml
+from conf.schema import Horizon
+
+
+def config(overrides: Sequence[str]) -> int:
+    """Print the resolved config of each horizon as YAML."""
+    console = Console()
+    for name, horizon in compose(overrides).items():
+        text = f"# horizon {name}\n{to_yaml(horizon)}"
+        # Plain text into a pipe, so that it can be saved and compared.
+        console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, soft_wrap=True)
+    return 0
+
+
+def validate(overrides: Sequence[str]) -> int:
+    """Compose and check horizons (all of them by default) and build their graph, running nothing."""
+    from defs.graph import build
+
+    found = compose(with_all_horizons(overrides))
+    definitions = build(found)
+    jobs = len(list(definitions.resolve_all_job_defs()))
+    print(f"{len(found)} horizons are valid ({', '.join(found)}); the graph has {jobs} jobs")
+    return 0
+
+
+def status(overrides: Sequence[str]) -> int:
+    """Print each horizon's newest partition, its newest model, what the ledger says and what the service serves."""
+    from assets.names import table
+    from defs.service import url_of
+    from resources.inference import Inference, ServiceDown
+    from resources.lake import Lake
+    from resources.registry import Registry
+
+    console = Console()
+    found = compose(with_all_horizons(overrides))
+    first = next(iter(found.values()))
+    root = root_of(first)
+    lake, registry = Lake(f"{root}/lake"), Registry(root)
+    served: dict[str, str] = {}
+    with Inference(url_of(first.serving), timeout=5.0) as service:
+        try:
+            served = {model["horizon"]: model["bundle"] or "–" for model in service.models()}
+            about = f"service at {service.url}"
+        except ServiceDown:
+            about = f"no service at {service.url}; start it with `tenor serve` or `tenor up`"
+    shown = Table()
+    for column in ("horizon", "newest bars", "newest factors", "newest model", "champion", "since", "served"):
+        shown.add_column(column)
+    for name in found:
+        newest = [(lake.partitions(table(step, name)) or ["–"])[-1] for step in ("bars", "factors")]
+        bundles, entry = registry.bundles(name), registry.champion(name)
+        champion = (f"{entry.id} (number {entry.number})", f"{entry.at:%Y-%m-%d %H:%M} UTC") if entry else ("–", "–")
+        shown.add_row(name, *newest, bundles[-1] if bundles else "–", *champion, served.get(name, "–"))
+    console.print(shown)
+    console.print(about, style="dim")
+    return 0
+
+
+def clean(overrides: Sequence[str]) -> int:
+    """Stop the embedded database and delete the store's folder."""
+    from resources.database import Database
+
+    root = root_of(next(iter(compose(overrides).values())))
+    if not root.exists():
+        print(f"nothing to delete: there is no {root}")
+        return 0
+    Database(root).release()
+    shutil.rmtree(root)
+    print(f"deleted {root}")
+    return 0
+
+
+def with_all_horizons(overrides: Sequence[str]) -> list[str]:
+    """The overrides, and every horizon under conf/ where they name none."""
+    if any(word.startswith("horizon=") for word in overrides):
+        return list(overrides)
+    return [f"horizon={','.join(horizons())}", *overrides]
+
+
+def root_of(horizon: Horizon) -> Path:
+    """The store's folder."""
+    return Path(horizon.store.root).resolve()

@@ -1,0 +1,120 @@
+"""`tenor run`: horizons from bars to a served prediction, in this process, recorded in the Dagster instance."""
+
+import os
+import shlex
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+
+from assets import names
+from conf.compose import asked, compose, split
+from conf.schema import Horizon
+from defs.display import Display
+from defs.graph import build
+from defs.processes import Processes
+from defs.service import start_service
+from defs.summary import print_summary
+from resources.dagster_storage import instance
+from resources.inference import Inference, InferenceError, Predicted
+from resources.settings import OVERRIDES_VARIABLE
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass
+class Outcome:
+    """What the run of one horizon came to."""
+
+    horizon: str
+    metadata: dict[str, Mapping[str, dg.MetadataValue]] = field(default_factory=dict)  # by step
+    failures: list[str] = field(default_factory=list)
+    predicted: Predicted | None = None
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Materialize every step of the horizons; 0 when each ends with a served prediction, 1 when a step failed."""
+    # Dagster marks as beta what we use on purpose; a user can do nothing about it.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    began = time.monotonic()
+    console = Console()
+    horizons = compose(overrides)
+    structural, values = split(overrides)
+    os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
+    root = Path(next(iter(horizons.values())).store.root).resolve()
+    wanted = asked(overrides)
+    outcomes = []
+    with Processes() as processes:
+        # The service starts while the first steps run: it takes a few seconds to import.
+        url = start_service(processes, root, next(iter(horizons.values())).serving)
+        with instance(root) as stored, Display(console) as display:
+            graph = build(horizons, progress=display, service=url, logger=display.logger())
+            for name, horizon in horizons.items():
+                runner = Runner(graph, stored, values, Outcome(name))
+                if name not in wanted:
+                    runner.only_bars(horizon)
+                else:
+                    runner.whole(horizon, url)
+                outcomes.append(runner.outcome)
+                if runner.outcome.failures:
+                    break
+    print_summary(console, outcomes, seconds=time.monotonic() - began)
+    return 1 if any(outcome.failures for outcome in outcomes) else 0
+
+
+@dataclass
+class Runner:
+    """Runs the jobs of one horizon and gathers what they report."""
+
+    graph: dg.Definitions
+    stored: dg.DagsterInstance
+    values: list[str]
+    outcome: Outcome
+
+    def only_bars(self, horizon: Horizon) -> None:
+        self._job("bars", partitioned=True)
+
+    def whole(self, horizon: Horizon, url: str) -> None:
+        """Refresh, train, deploy, and ask the service for a prediction; stops at the first failure."""
+        done = self._job("refresh", partitioned=True) and self._job("train") and self._job("deploy")
+        if done and "skipped" in self.outcome.metadata["drift"]:
+            # The first run had no bundle to compare with when drift was due; now there is one.
+            done = self._job("drift", partitioned=True)
+        if done:
+            try:
+                with Inference(url) as inference:
+                    self.outcome.predicted = inference.newest(horizon.name)
+            except InferenceError as error:
+                self.outcome.failures.append(f"prediction: {error}")
+
+    def _job(self, what: str, *, partitioned: bool = False) -> bool:
+        name = names.job(self.outcome.horizon, what)
+        job = self.graph.resolve_job_def(name)
+        tags = {}
+        if partitioned:
+            keys = job.partitions_def.get_partition_keys()
+            tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}
+        config: dict[str, Any] = {"loggers": {"display": {}}}
+        if self.values:
+            config["resources"] = {"settings": {"config": {"overrides": self.values}}}
+        result = job.execute_in_process(config, instance=self.stored, tags=tags, raise_on_error=False)
+        for event in result.get_asset_materialization_events():
+            made = event.step_materialization_data.materialization
+            self.outcome.metadata[made.asset_key.path[-1]] = made.metadata
+        for event in result.filter_events(lambda event: event.is_step_failure):
+            self.outcome.failures.append(f"{event.step_key.replace('__', ' ')}: {_reason(event.step_failure_data.error)}")
+        if not result.success and not self.outcome.failures:
+            self.outcome.failures.append(f"{name} failed; its log is in the Dagster UI, run {result.run_id}")
+        return result.success
+
+
+def _reason(error: Any) -> str:
+    """The innermost message of a step's failure: what the code that failed had to say."""
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()

@@ -1,0 +1,36 @@
+"""Starting the inference service, for a run or for as long as `tenor up` lasts."""
+
+import socket
+import sys
+from pathlib import Path
+
+from conf.schema import Serving
+from defs.processes import Processes
+from resources.inference import Inference, ServiceDown
+
+
+def url_of(serving: Serving) -> str:
+    return f"http://{serving.host}:{serving.port}"
+
+
+def start_service(processes: Processes, root: Path, serving: Serving) -> str:
+    """The URL of a service of this store: the one that runs already, or a new one that ends with `processes`."""
+    with Inference(url_of(serving), timeout=2.0) as running:
+        try:
+            if Path(running.health()["store"]) == root:
+                return running.url
+        except ServiceDown:
+            pass
+    port = _free_port(serving.host)
+    processes.start("service", command(root, serving.host, port), {}, log=root / "service.log")
+    return f"http://{serving.host}:{port}"
+
+
+def command(root: Path, host: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "serving", "--store", str(root), "--host", host, "--port", str(port)]
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,78 @@
+"""The table at the end of `tenor run`: rows per step, scores, reports, and the prediction that was served."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from assets.names import STEPS
+
+if TYPE_CHECKING:
+    from defs.run import Outcome
+
+SHOWN = 5  # predictions
+
+
+def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: float) -> None:
+    """Print what the run came to, failures last."""
+    rows = Table(title="rows per step", title_justify="left")
+    rows.add_column("horizon")
+    for step in STEPS[:4]:
+        rows.add_column(step, justify="right")
+    rows.add_column("rejected", justify="right")
+    rows.add_column("model", justify="right")
+    for outcome in outcomes:
+        counts = [_rows(outcome, step) for step in STEPS[:4]]
+        rows.add_row(outcome.horizon, *counts, _rejected(outcome), _rows(outcome, "model"))
+    console.print(rows)
+    for outcome in outcomes:
+        _print_model(console, outcome)
+        _print_prediction(console, outcome)
+    for outcome in outcomes:
+        for failure in outcome.failures:
+            console.print(f"[bold red]{outcome.horizon} failed[/]  {failure}", highlight=False, soft_wrap=True)
+    console.print(f"{seconds:.0f} s", style="dim")
+
+
+def _print_model(console: Console, outcome: "Outcome") -> None:
+    made = {**outcome.metadata.get("evaluation", {}), **outcome.metadata.get("model", {})}
+    if not made:
+        return
+    console.print(f"\n[bold]{outcome.horizon}[/]  bundle {_text(made.get('bundle'))}, {_text(made.get('trees'))} trees")
+    for title in ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion"):
+        if title in made:
+            console.print(f"  {title:<26} {_text(made[title])}", highlight=False)
+    for step in ("evaluation", "drift"):
+        report = outcome.metadata.get(step, {}).get("report file")
+        if report is not None:
+            console.print(f"  {step + ' report':<26} {_text(report)}", highlight=False, soft_wrap=True)
+
+
+def _print_prediction(console: Console, outcome: "Outcome") -> None:
+    if outcome.predicted is None:
+        return
+    frame = outcome.predicted.frame.sort("prediction", descending=True)
+    table = Table(title=f"prediction served for {outcome.horizon}, bundle {outcome.predicted.bundle}", title_justify="left")
+    for column in frame.columns:
+        table.add_column(column)
+    for row in frame.head(SHOWN).iter_rows():
+        table.add_row(*(f"{cell:+.6f}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(table)
+    if frame.height > SHOWN:
+        console.print(f"  … and {frame.height - SHOWN} more symbols", style="dim")
+
+
+def _rows(outcome: "Outcome", step: str) -> str:
+    value = outcome.metadata.get(step, {}).get("dagster/row_count")
+    return "–" if value is None else f"{value.value:,}"
+
+
+def _rejected(outcome: "Outcome") -> str:
+    bars = outcome.metadata.get("bars", {})
+    return f"{sum(value.value for name, value in bars.items() if name.startswith('rejected: ')):,}"
+
+
+def _text(value: Any) -> str:
+    inner = getattr(value, "value", value)
+    return f"{inner:.4f}" if isinstance(inner, float) else str(inner)

@@ -1,0 +1,292 @@
+"""The model bundle: everything needed to go from bars to a prediction, and the golden data that proves it.
+
+A bundle is a set of named files in memory (`to_files`, `from_files`); the registry keeps them in a folder.
+"""
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from quant.bars import BarsError
+from quant.forest import Forest, ForestError, Name
+from quant.forest import compile as compile_forest
+from quant.inputs import names
+from quant.recipe import Recipe, RecipeError
+from quant.train import Trained
+from quant.validate import validate
+
+FORMAT = "tenor-bundle-1"
+MANIFEST = "manifest.json"
+FILES = ("model.txt", "forest.safetensors", "golden_bars.parquet", "golden.parquet")
+IDENTITY = ("content", "config", "source", "lock")  # digests that make the id
+TOLERANCE = 1e-9  # of a prediction, relative to the scale of LightGBM's predictions
+
+
+class BundleError(ValueError):
+    """A bundle that is damaged or does not prove itself, or rows and bars that it cannot predict from."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with its recipe. `manifest` is JSON: what it is, how it was made, how it scored."""
+
+    manifest: Mapping[str, Any]
+    recipe: Recipe
+    text: str  # LightGBM's model text
+    forest: Forest
+    golden_bars: pl.DataFrame  # rows of the bars table
+    golden: pl.DataFrame  # symbol, timestamp, factors Float32, prediction Float64 by LightGBM
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the digests of row content, resolved config, source of `quant` and lock file."""
+        return self.manifest["id"]
+
+    @property
+    def horizon(self) -> str:
+        return self.manifest["horizon"]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the model's inputs, in order."""
+        return tuple(self.recipe.factors)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names that expressions read off the bars sent."""
+        used = {*self.recipe.feature_program.inputs, *self.recipe.factor_program.inputs}
+        return tuple(name for name in self.recipe.columns if name in used)
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        return self.manifest["scores"]
+
+    def predict_rows(self, X: np.ndarray, evaluator: Name = "native") -> np.ndarray:
+        """Predictions float64 [N] of X float32 [N, F], NaN = missing; BundleError for another shape."""
+        try:
+            return self.forest.predict(X, evaluator)
+        except ForestError as error:
+            raise BundleError(str(error)) from error
+
+    def predict_bars(
+        self, frame: pl.DataFrame, last: int | None = 1, absent: Collection[str] = ()
+    ) -> pl.DataFrame:
+        """Predict the newest `last` slots (None: all with a full look-back) from bars.
+
+        frame: rows of the bars table; `known_at` and `source` may be absent, adjustment factors too (then 1).
+        It must reach `recipe.lookback` slots further back and, where factors cross the section, hold every
+        member not named in `absent`. Returns symbol, timestamp, prediction, coverage (share of factors with a
+        value), a row per member with a bar. Raises BundleError for bars that are refused or do not suffice.
+        """
+        try:
+            keys, X = self.recipe.rows(self._valid(frame), last, absent)
+        except (BarsError, RecipeError) as error:
+            raise BundleError(str(error)) from error
+        return keys.with_columns(
+            prediction=self.predict_rows(X), coverage=1.0 - np.isnan(X).mean(axis=1, dtype=np.float64)
+        )
+
+    def verify(self) -> None:
+        """Replay the golden data from bars to predictions; BundleError says what differs.
+
+        Factors must come out to the bit on the kind of device that made them (elsewhere to 1e-4 of their
+        spread), predictions to 1e-9 of their scale, and both evaluators with the same bits.
+        """
+        if compile_forest(self.text).dumps() != self.forest.dumps():
+            raise BundleError(f"bundle {self.id}: forest.safetensors is not what model.txt compiles to")
+        try:
+            keys, X = self.recipe.rows(self.golden_bars)
+        except ValueError as error:
+            raise BundleError(f"bundle {self.id}: golden bars give no factors: {error}") from error
+        if not keys.equals(self.golden.select("symbol", "timestamp")):
+            raise BundleError(
+                f"bundle {self.id}: golden bars give {keys.height} rows, {self.golden.height} were recorded, "
+                "or other symbols and times"
+            )
+        golden = _matrix(self.golden, self.factors)
+        self._compare_factors(X, golden)
+        expected = self.golden["prediction"].to_numpy()
+        found = self.predict_rows(golden)
+        worst = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(float).tiny))
+        if not worst <= TOLERANCE:
+            raise BundleError(
+                f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale"
+            )
+        if self.predict_rows(golden, "mlx").tobytes() != found.tobytes():
+            raise BundleError(f"bundle {self.id}: the evaluators disagree on the golden rows")
+
+    def to_files(self) -> dict[str, bytes]:
+        """File name -> content; the manifest comes last and lists the SHA-256 of every other file."""
+        contents = (
+            self.text.encode(),
+            self.forest.dumps(),
+            _parquet(self.golden_bars),
+            _parquet(self.golden),
+        )
+        files = dict(zip(FILES, contents, strict=True))
+        manifest = {**self.manifest, "files": {name: _sha256(data) for name, data in files.items()}}
+        return files | {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode()}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> "Bundle":
+        """Read and check the files; BundleError names one that is absent, damaged or does not fit."""
+        if missing := [name for name in (*FILES, MANIFEST) if name not in files]:
+            raise BundleError(f"incomplete bundle, missing {', '.join(missing)}: it was not copied whole")
+        try:
+            manifest = json.loads(files[MANIFEST])
+            digests, hashes = manifest["digests"], manifest.pop("files")
+            recipe = Recipe.from_dict(manifest["recipe"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
+        if manifest["format"] != FORMAT:
+            raise BundleError(
+                f"the bundle has format {manifest['format']!r}, this is {FORMAT!r}: train again"
+            )
+        for name in FILES:
+            if hashes.get(name) != _sha256(files[name]):
+                raise BundleError(f"{name} is damaged: its SHA-256 is not the one in {MANIFEST}")
+        if manifest["id"] != identity(digests):
+            raise BundleError(f"{MANIFEST} is damaged: id {manifest['id']} does not follow from its digests")
+        bars, golden = (pl.read_parquet(io.BytesIO(files[name])) for name in FILES[2:])
+        text = files["model.txt"].decode()
+        return cls(manifest, recipe, text, Forest.loads(files["forest.safetensors"]), bars, golden)
+
+    def _valid(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if lacking := [name for name in self.columns if name not in {*names(), *frame.columns}]:
+            raise BundleError(f"the expressions read {', '.join(lacking)}, and the bars have no such column")
+        checked = validate(_completed(frame, self.recipe), self.recipe.grid)
+        if checked.rejected.height:
+            first = checked.rejected.row(0, named=True)
+            raise BundleError(
+                f"{checked.rejected.height} of {frame.height} bars are refused, the first: {first['symbol']} "
+                f"at {first['timestamp']}: {first['reason']}"
+            )
+        return checked.good
+
+    def _compare_factors(self, found: np.ndarray, golden: np.ndarray) -> None:
+        """Raise BundleError for the first factor that does not replay."""
+        for column, name in enumerate(self.factors):
+            new, old = found[:, column], golden[:, column]
+            if self.manifest["device"] == device():
+                same = (new.view(np.int32) == old.view(np.int32)) | (np.isnan(new) & np.isnan(old))
+            else:
+                spread = float(np.nanstd(old, dtype=np.float64)) if np.isfinite(old).any() else 0.0
+                same = np.isclose(new, old, rtol=1e-4, atol=1e-4 * spread, equal_nan=True)
+            if not same.all():
+                row = int(np.argmin(same))
+                where = self.golden.row(row, named=True)
+                raise BundleError(
+                    f"bundle {self.id}: factor {name} replays differently in {int((~same).sum())} of "
+                    f"{len(same)} golden rows, first {where['symbol']} at {where['timestamp']}: {new[row]} "
+                    f"instead of {old[row]}"
+                )
+
+
+def build(
+    *,
+    horizon: str,
+    recipe: Recipe,
+    trained: Trained,
+    config: Any,
+    label: Mapping[str, Any],
+    digests: Mapping[str, str],
+    golden_bars: pl.DataFrame,
+    counts: Mapping[str, int],
+    spans: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+) -> Bundle:
+    """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
+
+    config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config,
+    source, lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the
+    rows went; spans: first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows. BundleError where parts do not fit.
+    """
+    import lightgbm as lgb
+
+    if set(digests) != set(IDENTITY):
+        raise BundleError(f"digests are {sorted(digests)}, they must be {sorted(IDENTITY)}")
+    booster = lgb.Booster(model_str=trained.text)
+    if tuple(booster.feature_name()) != tuple(recipe.factors):
+        raise BundleError("the model's columns are not the recipe's factors in their order")
+    keys, X = recipe.rows(golden_bars)
+    columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
+    golden = keys.with_columns(**columns, prediction=booster.predict(X))
+    manifest = {
+        "format": FORMAT,
+        "id": identity(digests),
+        "horizon": horizon,
+        "digests": dict(digests),
+        "config": config,
+        "recipe": recipe.to_dict(),
+        "lookback": recipe.lookback,
+        "crosses": recipe.crosses,
+        "label": dict(label),
+        "preprocessing": [],
+        "objective": trained.objective,
+        "best_iteration": trained.best_iteration,
+        "curve": trained.curve,
+        "importance": trained.importance,
+        "counts": dict(counts),
+        "spans": dict(spans),
+        "scores": dict(scores),
+        "statistics": dict(statistics),
+        "device": device(),
+    }
+    return Bundle(manifest, recipe, trained.text, compile_forest(trained.text), golden_bars, golden)
+
+
+def identity(digests: Mapping[str, str]) -> str:
+    """The bundle id: 16 hex digits over the digests, whatever their order."""
+    return _sha256("\n".join(f"{name}={digests[name]}" for name in IDENTITY).encode())[:16]
+
+
+def feature_statistics(X: np.ndarray, columns: Collection[str], bins: int = 10) -> dict[str, Any]:
+    """Per factor of X float32 [N, F]: share missing, and bins + 1 quantile edges (None without values)."""
+    found: dict[str, Any] = {}
+    for number, name in enumerate(columns):
+        values = X[:, number]
+        finite = values[np.isfinite(values)]
+        edges = np.quantile(finite, np.linspace(0, 1, bins + 1)).tolist() if len(finite) else None
+        found[name] = {"missing": float(np.isnan(values).mean()), "edges": edges}
+    return found
+
+
+def device() -> str:
+    """The kind of device whose arithmetic made the factors: processor, and MLX's default device."""
+    import mlx.core as mx
+
+    return f"{platform.machine()} {mx.default_device().type.name}"
+
+
+def _completed(frame: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """Bars with the columns a client need not send: adjustment factors of 1, known when the bar ends."""
+    stamps = frame["timestamp"].dt.replace_time_zone(None).to_numpy()
+    absent: dict[str, pl.Expr | pl.Series] = {
+        "price_factor": pl.lit(1.0),
+        "volume_factor": pl.lit(1.0),
+        "known_at": pl.Series(recipe.grid.ends(stamps)).dt.replace_time_zone("UTC"),
+        "source": pl.lit("sent"),
+    }
+    return frame.with_columns(**{name: value for name, value in absent.items() if name not in frame.columns})
+
+
+def _matrix(frame: pl.DataFrame, columns: Collection[str]) -> np.ndarray:
+    return np.stack([frame[name].to_numpy() for name in columns], axis=1)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, statistics=False)
+    return buffer.getvalue()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,311 @@
+"""Expression text becomes a graph: Python's syntax, read with `ast` against a whitelist, never `eval`."""
+
+import ast
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from quant.graph import Node, column, constant, node
+from quant.operators import CALLABLE, COMPOSITES, OPERATORS
+from quant.signature import Composite, Number, Operator
+
+LONGEST_TEXT = 4_000
+DEEPEST = 100
+FARTHEST = 100_000  # slots that one expression may read back or ahead
+BAR = ("open", "high", "low", "close", "volume")
+
+_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+_COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+_FOLD: dict[str, Callable[[float, float], float]] = {
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "/": lambda x, y: x / y,
+    "**": lambda x, y: x**y,
+}
+
+
+class ExpressionError(ValueError):
+    """A mistake in an expression, told in one message: file, entry, column, what, nearest known name."""
+
+
+def parse(
+    text: str,
+    *,
+    file: str = "",
+    entry: str = "",
+    names: Mapping[str, Node] | None = None,
+    later: Collection[str] = (),
+) -> Node:
+    """The graph of an expression.
+
+    names: what a name may stand for; without it any name is a column. later: entries further down, for the
+    message to whoever names one. Raises ExpressionError.
+    """
+    source = Source(text, file, entry)
+    return _Reader(source, names, later).read(syntax(source))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text and where it stands, for messages."""
+
+    text: str
+    file: str = ""
+    entry: str = ""
+
+    def error(self, problem: str, at: int | None = None) -> ExpressionError:
+        place = ", ".join(part for part in (self.entry, "" if at is None else f"column {at + 1}") if part)
+        where = ": ".join(part for part in (self.file, place) if part) or "expression"
+        shown = self.text if len(self.text) <= 120 else f"{self.text[:117]}..."
+        return ExpressionError(
+            f"{where}: {problem}\n  {shown}" + ("" if at is None or at >= 120 else f"\n  {' ' * at}^")
+        )
+
+
+def syntax(source: Source) -> ast.expr:
+    """The Python expression of a text; ExpressionError for one too long or too deeply nested to read."""
+    text = source.text
+    if not text.strip():
+        raise source.error("the expression is empty")
+    if len(text) > LONGEST_TEXT:
+        raise source.error(
+            f"the expression has {len(text)} characters, more than {LONGEST_TEXT}: split it into entries"
+        )
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise source.error(f"not an expression: {error.msg}", max(0, (error.offset or 1) - 1)) from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise source.error(f"the expression cannot be read: {error or 'nested too deeply'}") from None
+
+
+class _Reader:
+    """Reads one syntax tree into nodes."""
+
+    def __init__(self, source: Source, names: Mapping[str, Node] | None, later: Collection[str]) -> None:
+        self.source = source
+        self.names = names
+        self.later = later
+
+    def read(self, tree: ast.expr, depth: int = 0) -> Node:
+        if depth > DEEPEST:
+            self.fail(tree, f"nested deeper than {DEEPEST}: split it into entries")
+        deeper = depth + 1
+        match tree:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return self.number(tree, value)
+            case ast.Name(id=name):
+                return self.name(tree, name)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                inner = self.read(operand, deeper)
+                return constant(-_value(inner)) if inner.is_constant else node("negate", (inner,))
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.read(operand, deeper)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self.varying(tree, "not", self.read(operand, deeper))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                return self.arithmetic(
+                    tree, _BINARY[type(op)], self.read(left, deeper), self.read(right, deeper)
+                )
+            case ast.BoolOp(op=op, values=values):
+                word = "and" if isinstance(op, ast.And) else "or"
+                return self.chain(tree, word, [self.read(value, deeper) for value in values])
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                sides = [self.read(side, deeper) for side in (left, *others)]
+                return self.comparison(tree, ops, sides)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                return self.varying(
+                    tree, "where", *(self.read(part, deeper) for part in (test, body, orelse))
+                )
+            case ast.Call():
+                return self.call(tree, deeper)
+        return self.fail(tree, f"{_kind(tree)} is not part of the language")
+
+    def fail(self, tree: ast.expr, problem: str) -> NoReturn:
+        # ast counts columns in UTF-8 bytes, readers count characters.
+        at = len(self.source.text.encode().splitlines()[tree.lineno - 1][: tree.col_offset].decode())
+        raise self.source.error(problem, at if tree.lineno == 1 else None)
+
+    # Names and numbers
+
+    def number(self, tree: ast.expr, value: float) -> Node:
+        try:
+            finite = abs(float(value)) < 3.4e38
+        except OverflowError:
+            finite = False
+        if not finite:
+            self.fail(tree, "the number does not fit float32")
+        return constant(value)
+
+    def name(self, tree: ast.expr, name: str) -> Node:
+        if self.names is None:
+            if name.startswith("_"):
+                self.fail(tree, f"{name} is not a column's name")
+            return column(name)
+        if name in self.names:
+            return self.names[name]
+        if name in CALLABLE:
+            self.fail(tree, f"{name} is an operator and needs arguments: {_signature(name)}")
+        if name in self.later:
+            self.fail(tree, f"{name} is declared here or further down: an entry may name earlier ones")
+        return self.fail(tree, f"unknown name {name}{_hint(name, self.names)}")
+
+    # Arithmetic and logic
+
+    def arithmetic(self, tree: ast.expr, op: str, x: Node, y: Node) -> Node:
+        if x.is_constant and y.is_constant:
+            return self.folded(tree, op, _value(x), _value(y))
+        if op == "**" and y.is_constant and _value(y) == 2:
+            return node("*", (x, x))  # exact, where a power is not
+        if op == "**" and y.is_constant and _value(y) == 0.5:
+            return node("sqrt", (x,))
+        return node(op, (x, y))
+
+    def folded(self, tree: ast.expr, op: str, x: float, y: float) -> Node:
+        try:
+            value = _FOLD[op](x, y)
+        except (OverflowError, ZeroDivisionError):
+            value = math.nan
+        if isinstance(value, complex) or not math.isfinite(value):
+            self.fail(tree, f"{x:g} {op} {y:g} is not a finite number")
+        return self.number(tree, value)
+
+    def chain(self, tree: ast.expr, op: str, parts: list[Node]) -> Node:
+        result = parts[0]
+        for part in parts[1:]:
+            result = self.varying(tree, op, result, part)
+        return result
+
+    def comparison(self, tree: ast.expr, ops: list[ast.cmpop], sides: list[Node]) -> Node:
+        unknown = [op for op in ops if type(op) not in _COMPARE]
+        if unknown:
+            self.fail(tree, f"{type(unknown[0]).__name__.lower()} is not a comparison of numbers")
+        links = [
+            self.varying(tree, _COMPARE[type(op)], x, y)
+            for op, x, y in zip(ops, sides, sides[1:], strict=False)
+        ]
+        return self.chain(tree, "and", links)
+
+    def varying(self, tree: ast.expr, op: str, *args: Node) -> Node:
+        if all(arg.is_constant for arg in args):
+            self.fail(tree, f"{op} of constants: name a column in it")
+        return node(op, args)
+
+    # Calls
+
+    def call(self, tree: ast.Call, depth: int) -> Node:
+        if not isinstance(tree.func, ast.Name):
+            self.fail(tree, f"{_kind(tree.func)} cannot be called: call an operator by its name")
+        name = tree.func.id
+        if name not in CALLABLE:
+            self.fail(tree, f"unknown operator {name}{_hint(name, CALLABLE)}")
+        if name == "raw":
+            return self.raw(tree)
+        if name in COMPOSITES:
+            composite = COMPOSITES[name]
+            return self.composite(
+                tree, composite, self.bound(tree, composite.signature, composite.parameters, depth)
+            )
+        operator = OPERATORS[name]
+        return self.operation(
+            tree, operator, self.bound(tree, operator.signature, operator.parameters, depth)
+        )
+
+    def bound(
+        self, tree: ast.Call, signature: str, defaults: Mapping[str, float | None], depth: int
+    ) -> dict[str, Node]:
+        """Arguments by parameter name: positions, then keywords, then defaults."""
+        if len(tree.args) > len(defaults):
+            self.fail(tree, f"{signature} takes {len(defaults)} arguments, {len(tree.args)} are given")
+        given = dict(zip(defaults, (self.read(arg, depth) for arg in tree.args), strict=False))
+        for keyword in tree.keywords:
+            part = keyword.arg or "**"
+            if part not in defaults:
+                self.fail(keyword.value, f"{signature} has no argument {part}{_hint(part, defaults)}")
+            if part in given:
+                self.fail(keyword.value, f"{signature} is given {part} twice")
+            given[part] = self.read(keyword.value, depth)
+        for part, default in defaults.items():
+            if part not in given and default is None:
+                self.fail(tree, f"{signature} needs {part}")
+        return {part: given.get(part) or constant(default or 0.0) for part, default in defaults.items()}
+
+    def operation(self, tree: ast.Call, operator: Operator, given: Mapping[str, Node]) -> Node:
+        series = tuple(given[part] for part in operator.series)
+        if operator.rolling or operator.crosses or operator.numbers:
+            for part, arg in zip(operator.series, series, strict=True):
+                if arg.is_constant:
+                    self.fail(
+                        tree,
+                        f"{operator.signature}: {part} is the constant {_value(arg):g}, it must be a series",
+                    )
+        elif all(arg.is_constant for arg in series):
+            self.fail(tree, f"{operator.name} of constants: name a column in it")
+        numbers = tuple(
+            self.checked(tree, operator, number, given[number.name]) for number in operator.numbers
+        )
+        made = node(operator.name, series, numbers, operator.reads(*numbers), operator.crosses)
+        if made.lookback > FARTHEST or made.lookahead > FARTHEST:
+            self.fail(
+                tree,
+                f"{operator.name} reaches {max(made.lookback, made.lookahead)} slots, more than {FARTHEST}",
+            )
+        return made
+
+    def checked(self, tree: ast.Call, operator: Operator, number: Number, given: Node) -> int | float:
+        if not given.is_constant:
+            instead = {"max": "maximum(x, y)", "min": "minimum(x, y)"}.get(operator.name)
+            hint = f"; for two series write {instead}" if instead else ""
+            self.fail(tree, f"{operator.signature}: {number.name} must be a number{hint}")
+        value = _value(given)
+        if operator.name == "lag" and value < 0:
+            self.fail(tree, f"lag(x, {value:g}) would look ahead: write lead(x, {-value:g})")
+        if not number.low <= value <= number.high or (number.whole and value != int(value)):
+            kind = "a whole number" if number.whole else "a number"
+            allowed = f"{kind} from {number.low:g} to {number.high:g}"
+            self.fail(tree, f"{operator.signature}: {number.name} is {value:g}, not {allowed}")
+        return int(value) if number.whole else value
+
+    def composite(self, tree: ast.Call, composite: Composite, given: Mapping[str, Node]) -> Node:
+        columns = BAR if self.names is None else [name for name in BAR if name in self.names]
+        scope = {name: column(name) for name in columns} | dict(given)
+        try:
+            return parse(composite.text, names=scope)
+        except ExpressionError as error:
+            self.fail(tree, f"{composite.signature}: {str(error).splitlines()[0]}")
+
+    def raw(self, tree: ast.Call) -> Node:
+        match tree:
+            case ast.Call(args=[ast.Name(id=name)], keywords=[]) if name in BAR:
+                return self.name(tree.args[0], f"raw_{name}")
+        return self.fail(tree, f"raw takes one of {', '.join(BAR)}")
+
+
+def _value(given: Node) -> float:
+    value = given.values[0]
+    assert isinstance(value, float)
+    return value
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def _signature(name: str) -> str:
+    if name == "raw":
+        return "raw(column)"
+    return (OPERATORS.get(name) or COMPOSITES[name]).signature
+
+
+def _kind(tree: ast.expr) -> str:
+    words = {
+        ast.Attribute: "attribute access",
+        ast.Subscript: "indexing",
+        ast.Lambda: "a lambda",
+        ast.Constant: "this constant",
+    }
+    return words.get(type(tree), type(tree).__name__)

@@ -1,0 +1,182 @@
+"""Operators over a window of the last n slots, each a few lines over the doubling kernel.
+
+Missing slots are skipped. A value exists when its own slot is present and at least half of the window is (by
+weight, where slots have weights), and as many slots as the statistic needs.
+"""
+
+import math
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from quant import kernels
+from quant.elementwise import finite
+from quant.kernels import Rule, Windows
+from quant.signature import Number, Operator
+
+RESIDUAL = 1e-4  # weight of all that an exponential mean leaves out, of a total of 1
+N = Number("n")
+TWO = Number("n", low=2)
+DDOF = Number("ddof", 1, low=0, high=1)
+
+
+def _rolling(
+    name: str,
+    compute: Callable[..., mx.array],
+    summary: str,
+    series: str = "x",
+    numbers: tuple[Number, ...] = (N,),
+    slots: Callable[..., int] = lambda n, *_: n,
+) -> Operator:
+    def reads(*values: int) -> tuple[int, int]:
+        return 1 - slots(*values), 0
+
+    return Operator(name, tuple(series.split()), numbers, compute, reads, summary, rolling=True)
+
+
+# Sums and extremes
+
+
+def _plain(rule: Rule) -> Callable[[Windows, int], mx.array]:
+    return lambda w, n: w.window(rule, n)[0] + w.gate(n)
+
+
+def _mean(w: Windows, n: int) -> mx.array:
+    return w.window(kernels.SUM, n)[0] / w.window(kernels.COUNT, n)[0] + w.gate(n)
+
+
+def _since(rule: Rule) -> Callable[[Windows, int], mx.array]:
+    return lambda w, n: w.window(rule, n)[1] + w.gate(n)
+
+
+# Moments
+
+
+def _var(w: Windows, n: int, ddof: int) -> mx.array:
+    count, _, m2 = w.window(kernels.MOMENTS, n)
+    return m2 / (count - ddof) + w.gate(n, 1 + ddof)
+
+
+def _std(w: Windows, n: int, ddof: int) -> mx.array:
+    return mx.sqrt(_var(w, n, ddof))
+
+
+def _skew(w: Windows, n: int) -> mx.array:
+    count, _, m2, m3, _ = w.window(kernels.HIGH_MOMENTS, n)
+    biased = m3 * mx.sqrt(count) / (m2 * mx.sqrt(m2))
+    return finite(biased * mx.sqrt(count * (count - 1)) / (count - 2)) + w.gate(n, 3)
+
+
+def _kurt(w: Windows, n: int) -> mx.array:
+    count, _, m2, _, m4 = w.window(kernels.HIGH_MOMENTS, n)
+    excess = count * m4 / (m2 * m2) - 3
+    return finite(((count + 1) * excess + 6) * (count - 1) / ((count - 2) * (count - 3))) + w.gate(n, 4)
+
+
+# Two series, and a series against time
+
+
+def _cov(w: Windows, n: int, ddof: int) -> mx.array:
+    count, *_, mxy = w.window(kernels.CO_MOMENTS, n)
+    return mxy / (count - ddof) + w.gate(n, 1 + ddof)
+
+
+def _corr(w: Windows, n: int) -> mx.array:
+    *_, mxx, myy, mxy = w.window(kernels.CO_MOMENTS, n)
+    return finite(mxy / (mx.sqrt(mxx) * mx.sqrt(myy))) + w.gate(n, 2)
+
+
+def _beta(w: Windows, n: int) -> mx.array:
+    *_, myy, mxy = w.window(kernels.CO_MOMENTS, n)
+    return finite(mxy / myy) + w.gate(n, 2)
+
+
+def _slope(w: Windows, n: int) -> mx.array:
+    *_, mtt, mxt = w.window(kernels.TREND, n)
+    return finite(mxt / mtt) + w.gate(n, 2)
+
+
+def _rsquare(w: Windows, n: int) -> mx.array:
+    *_, mxx, mtt, mxt = w.window(kernels.TREND, n)
+    return finite(mxt / mxx * (mxt / mtt)) + w.gate(n, 2)
+
+
+def _residual(w: Windows, n: int) -> mx.array:
+    _, mean, time, _, mtt, mxt = w.window(kernels.TREND, n)
+    return finite(w.latest(n)[0] - mean + mxt / mtt * time) + w.gate(n, 2)
+
+
+# Weighted means
+
+
+def _taps(keep_share: float) -> int:
+    return max(1, math.ceil(math.log(RESIDUAL) / math.log(keep_share))) if keep_share else 1
+
+
+def _decayed_mean(w: Windows, keep_share: float) -> mx.array:
+    taps = _taps(keep_share)
+    total, weight = w.window(kernels.decayed(keep_share), taps)
+    whole = (1 - keep_share**taps) / (1 - keep_share)
+    return total / weight + w.gate_where(taps, weight >= whole / 2)
+
+
+def _ema_keep(n: int) -> float:
+    return 1 - 2 / (n + 1)
+
+
+def _wilder_keep(n: int) -> float:
+    return 1 - 1 / n
+
+
+def _wma(w: Windows, n: int) -> mx.array:
+    count, total, ages, aged = w.window(kernels.AGED, n)
+    weight = n * count - ages
+    return (n * total - aged) / weight + w.gate_where(n, weight >= n * (n + 1) / 4)
+
+
+OPERATORS = (
+    _rolling("sum", _plain(kernels.SUM), "sum of the present values"),
+    _rolling("count", _plain(kernels.COUNT), "how many slots are present"),
+    _rolling("product", _plain(kernels.PRODUCT), "product of the present values"),
+    _rolling("mean", _mean, "average of the present values"),
+    _rolling("min", _plain(kernels.MIN), "smallest value"),
+    _rolling("max", _plain(kernels.MAX), "largest value"),
+    _rolling(
+        "argmin",
+        _since(kernels.ARGMIN),
+        "how many slots ago the smallest value was; the newest of equal ones",
+    ),
+    _rolling(
+        "argmax", _since(kernels.ARGMAX), "how many slots ago the largest value was; the newest of equal ones"
+    ),
+    _rolling("var", _var, "variance, divided by count - ddof", numbers=(TWO, DDOF)),
+    _rolling("std", _std, "standard deviation, divided by count - ddof", numbers=(TWO, DDOF)),
+    _rolling("skew", _skew, "sample skewness G1, as pandas and SAS have it", numbers=(Number("n", low=3),)),
+    _rolling(
+        "kurt", _kurt, "sample excess kurtosis G2, as pandas and SAS have it", numbers=(Number("n", low=4),)
+    ),
+    _rolling("cov", _cov, "covariance, divided by count - ddof", "x y", (TWO, DDOF)),
+    _rolling("corr", _corr, "Pearson correlation; missing where one of them is constant", "x y", (TWO,)),
+    _rolling("beta", _beta, "slope of the regression of x on y", "x y", (TWO,)),
+    _rolling("slope", _slope, "slope of the regression on time, per slot", numbers=(TWO,)),
+    _rolling(
+        "rsquare", _rsquare, "share of the variance that the regression on time explains", numbers=(TWO,)
+    ),
+    _rolling("residual", _residual, "last value less the regression on time", numbers=(TWO,)),
+    _rolling(
+        "ema",
+        lambda w, n: _decayed_mean(w, _ema_keep(n)),
+        "exponential mean of span n (weight 2 / (n + 1)), over the slots that hold 1 - 1e-4 of the weight",
+        slots=lambda n: _taps(_ema_keep(n)),
+    ),
+    _rolling(
+        "wilder",
+        lambda w, n: _decayed_mean(w, _wilder_keep(n)),
+        "Wilder's exponential mean (weight 1 / n), over the slots that hold 1 - 1e-4 of the weight",
+        slots=lambda n: _taps(_wilder_keep(n)),
+    ),
+    *(
+        _rolling(name, _wma, "mean weighted n, n - 1 … 1 from the newest slot to the oldest")
+        for name in ("wma", "decay_linear")
+    ),
+)

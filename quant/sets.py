@@ -1,0 +1,131 @@
+"""Sets of expressions as YAML declares them, expanded into one flat list of entries."""
+
+import ast
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quant.expression import ExpressionError, Source, syntax
+
+_KEYS = ("expr", "group", "description")
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_PLACE = re.compile(r"{(\w+)}")
+
+Declared = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One expression: its name, text, group and description, and the file that declares it."""
+
+    name: str
+    text: str
+    group: str
+    description: str = ""
+    file: str = ""
+
+
+def expand(
+    sets: Mapping[str, Mapping[str, Declared]],
+    *,
+    file_of: Callable[[str], str],
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Entry]:
+    """Entries by name, in order; a family gives one for each combination of its parameters.
+
+    An entry is its expression, or a mapping of `expr`, `group` (the set's name if absent), `description` and
+    parameters. A parameter is a list, or a key of `names` for a list of names. Raises ExpressionError.
+    """
+    entries: dict[str, Entry] = {}
+    for set_name, declared in sets.items():
+        file = file_of(set_name)
+        for pattern, value in declared.items():
+            for entry in _family(pattern, value, set_name, file, names or {}):
+                if entry.name in entries:
+                    raise ExpressionError(
+                        f"{file}: {entry.name} is also declared in {entries[entry.name].file}: rename one"
+                    )
+                entries[entry.name] = entry
+    return entries
+
+
+def _family(
+    pattern: str, value: Declared, set_name: str, file: str, names: Mapping[str, Sequence[str]]
+) -> list[Entry]:
+    fields = {"expr": value} if isinstance(value, str) else dict(value)
+    if not isinstance(fields.get("expr"), str):
+        raise ExpressionError(f"{file}: {pattern} has no expr: write `{pattern}: {{expr: …}}`")
+    choices = {key: _choices(pattern, key, fields[key], file, names) for key in fields if key not in _KEYS}
+    places = _PLACE.findall(pattern)
+    for key in (*choices, *places):
+        if key not in choices or key not in places:
+            problem = "has no values" if key not in choices else "is not in the name, so names would repeat"
+            raise ExpressionError(f"{file}: {pattern}: parameter {key} {problem}")
+    made = []
+    for combination in itertools.product(*choices.values()):
+        bound = dict(zip(choices, combination, strict=True))
+        name = _filled(pattern, {key: _written(item) for key, item in bound.items()})
+        _check_name(name, pattern, file)
+        text = _bind(Source(fields["expr"], file, pattern), bound) if bound else fields["expr"]
+        description = _filled(fields.get("description", ""), bound)
+        made.append(Entry(name, text, fields.get("group", set_name), description, file))
+    return made
+
+
+def _choices(pattern: str, key: str, value: Any, file: str, names: Mapping[str, Sequence[str]]) -> list[Any]:
+    if isinstance(value, str):
+        if value not in names:
+            known = ", ".join(names) or "none here"
+            raise ExpressionError(
+                f"{file}: {pattern}: parameter {key} is {value!r}: give a list, or a known list ({known})"
+            )
+        return list(names[value])
+    if not isinstance(value, list | tuple) or not value:
+        raise ExpressionError(f"{file}: {pattern}: parameter {key} is {value!r}, not a list of values")
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, int | float | str):
+            raise ExpressionError(f"{file}: {pattern}: parameter {key} has {item!r}, not a number or a name")
+    return list(value)
+
+
+def _written(value: float | str) -> str:
+    """A value as part of a name: 0.5 is 0_5, -1 is m1."""
+    return str(value).replace("-", "m").replace(".", "_")
+
+
+def _filled(pattern: str, values: Mapping[str, Any]) -> str:
+    """A pattern with `{key}` replaced by its value; braces around anything else stay."""
+    return _PLACE.sub(lambda match: str(values.get(match[1], match[0])), pattern)
+
+
+def _check_name(name: str, pattern: str, file: str) -> None:
+    shown = name if name == pattern else f"{name} (of {pattern})"
+    if not _NAME.fullmatch(name):
+        raise ExpressionError(f"{file}: {shown} is not a name: use letters, digits and _, a letter first")
+
+
+class _Binder(ast.NodeTransformer):
+    """Puts values in the place of parameters: numbers, names of columns or entries, names of operators."""
+
+    def __init__(self, bound: Mapping[str, Any]) -> None:
+        self.bound = bound
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        operator = node.func
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Constant):  # a number named like an operator does not replace it
+            node.func = operator
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id not in self.bound:
+            return node
+        value = self.bound[node.id]
+        return ast.Name(value, ast.Load()) if isinstance(value, str) else ast.Constant(value)
+
+
+def _bind(source: Source, bound: Mapping[str, Any]) -> str:
+    """The text with parameters replaced by their values."""
+    return ast.unparse(_Binder(bound).visit(syntax(source)))

@@ -1,0 +1,65 @@
+"""What an operator is: its name, what it takes, the slots it reads and how it is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+LONGEST_WINDOW = 10_000
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that an operator takes after its series, a constant; low and high are both allowed."""
+
+    name: str
+    default: float | None = None
+    low: float = 1
+    high: float = LONGEST_WINDOW
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator computed by Python code.
+
+    compute: series and numbers to an array; where `rolling`, `Windows` over series and numbers to the rows
+    of full windows. reads: numbers to the first and last slot it reads, relative to its own.
+    """
+
+    name: str
+    series: tuple[str, ...]
+    numbers: tuple[Number, ...]
+    compute: Callable[..., mx.array]
+    reads: Callable[..., tuple[int, int]]
+    summary: str
+    rolling: bool = False
+    crosses: bool = False  # mixes the symbols of a section
+
+    @property
+    def parameters(self) -> dict[str, float | None]:
+        """Name to default, None where there is none."""
+        return dict.fromkeys(self.series) | {number.name: number.default for number in self.numbers}
+
+    @property
+    def signature(self) -> str:
+        return _signature(self.name, self.parameters)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An operator written in the language itself; parameters: name to default, None where there is none."""
+
+    name: str
+    parameters: dict[str, float | None]
+    text: str
+    summary: str
+
+    @property
+    def signature(self) -> str:
+        return _signature(self.name, self.parameters)
+
+
+def _signature(name: str, parameters: dict[str, float | None]) -> str:
+    parts = (part if default is None else f"{part}={default:g}" for part, default in parameters.items())
+    return f"{name}({', '.join(parts)})"

@@ -1,0 +1,30 @@
+"""What a run may change: value overrides, stored with the run and editable in the Dagster UI."""
+
+import os
+import shlex
+
+import dagster as dg
+
+from conf.compose import check_value_only, compose
+from conf.schema import Horizon
+
+OVERRIDES_VARIABLE = "TENOR_OVERRIDES"
+
+
+def structural_overrides() -> list[str]:
+    """Overrides that shape the graph, as the code location got them (shell words in TENOR_OVERRIDES)."""
+    return shlex.split(os.environ.get(OVERRIDES_VARIABLE, ""))
+
+
+class Settings(dg.ConfigurableResource):
+    """Value overrides in Hydra's grammar, e.g. `model.num_leaves=63`; they live for one run."""
+
+    overrides: list[str] = []
+
+    def horizon(self, name: str) -> Horizon:
+        """The resolved config of one horizon under this run's overrides; ConfigError on a structural one."""
+        check_value_only(self.overrides)
+        words = structural_overrides()
+        if not any(word.startswith("horizon=") for word in words):
+            words = [f"horizon={name}", *words]
+        return compose([*words, *self.overrides])[name]

@@ -1,0 +1,236 @@
+"""What clients send and what the service answers, as typed JSON."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+MAX_ROWS = 10_000
+MAX_BARS = 100_000
+MAX_LAST = 1_000
+MAX_BODY = 32 * 2**20  # bytes; 100,000 bars of JSON
+
+# JSON has no NaN: a missing value is null, and a text or a truth value is never taken for a number.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+Status = Literal["serving", "loading", "empty", "refused"]
+
+
+class Message(BaseModel):
+    """A request or an answer: unknown keys are an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FactorRow(Message):
+    """The inputs of one prediction: every factor of the bundle by name, null where it is missing."""
+
+    symbol: str | None = Field(default=None, description="given back with the prediction")
+    timestamp: AwareDatetime | None = Field(default=None, description="given back with the prediction")
+    factors: dict[str, Number | None]
+
+
+class Bar(BaseModel):
+    """One bar as its venue reported it; further numeric columns that the expressions read go beside these."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None]
+
+    symbol: str
+    timestamp: AwareDatetime = Field(
+        description="START of the bar; daily bars: the session date at 00:00 UTC"
+    )
+    open: Number
+    high: Number
+    low: Number
+    close: Number
+    volume: Number | None = Field(default=None, description="null where the venue reports none")
+    price_factor: Number = Field(
+        default=1.0, gt=0, description="cumulative forward adjustment; 1 before any split"
+    )
+    volume_factor: Number = Field(default=1.0, gt=0, description="cumulative forward adjustment of volume")
+
+    @property
+    def extras(self) -> dict[str, float | None]:
+        return self.__pydantic_extra__
+
+
+class PredictRows(Message):
+    """Predict from factor values."""
+
+    horizon: str
+    rows: list[FactorRow] = Field(min_length=1, max_length=MAX_ROWS)
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"horizon": "5m", "rows": [{"symbol": "AAA", "factors": {"rsi_14": 55.2, "macd": None}}]}
+            ]
+        }
+    )
+
+
+class PredictBars(Message):
+    """Predict from bars: the service computes the factors with the bundle's own expressions."""
+
+    horizon: str
+    bars: list[Bar] = Field(min_length=1, max_length=MAX_BARS)
+    last: int = Field(
+        default=1, ge=1, le=MAX_LAST, description="predict the newest so many slots of the grid"
+    )
+    absent: list[str] = Field(
+        default=[], description="symbols of the section that truly have no bar in this window"
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "horizon": "5m",
+                    "last": 1,
+                    "bars": [
+                        {
+                            "symbol": "AAA",
+                            "timestamp": "2024-03-28T14:30:00Z",
+                            "open": 101.2,
+                            "high": 101.9,
+                            "low": 101.1,
+                            "close": 101.7,
+                            "volume": 12500,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+
+def _kind(body: Any) -> str | None:
+    given = set(body) if isinstance(body, dict) else set(getattr(body, "model_fields_set", ()))
+    return {(True, False): "factor rows", (False, True): "bars"}.get(("rows" in given, "bars" in given))
+
+
+PredictBody = Annotated[
+    Annotated[PredictRows, Tag("factor rows")] | Annotated[PredictBars, Tag("bars")],
+    Discriminator(
+        _kind,
+        custom_error_type="rows_or_bars",
+        custom_error_message='send either "rows" (factor values) or "bars" (raw bars)',
+    ),
+]
+
+
+class Prediction(Message):
+    """One signal: null where the model cannot say."""
+
+    symbol: str | None
+    timestamp: datetime | None
+    prediction: float | None
+    coverage: float = Field(description="share of the factors that had a value, 0 to 1")
+
+
+class Predictions(Message):
+    """Predictions and the bundle that made all of them."""
+
+    horizon: str
+    bundle: str
+    number: int = Field(description="entry of the promotion ledger that this bundle serves under")
+    predictions: list[Prediction]
+
+
+class Model(Message):
+    """What serves one horizon and what it needs, or why nothing does."""
+
+    horizon: str
+    status: Status
+    problem: str | None = Field(default=None, description="why the ledger's newest bundle does not serve")
+    bundle: str | None = None
+    number: int | None = Field(default=None, description="entry of the promotion ledger it serves under")
+    why: str | None = Field(default=None, description="the ledger's reason")
+    loaded_at: datetime | None = None
+    promoted_at: datetime | None = Field(default=None, description="when this bundle was first promoted")
+    evaluator: str | None = Field(
+        default=None, description="how the forest is walked; every evaluator gives the same bits"
+    )
+    interval: str | None = None
+    calendar: str | None = None
+    look_back: int | None = Field(
+        default=None, description="slots before the first predicted one that bars must reach"
+    )
+    needs_section: bool | None = Field(
+        default=None, description="whether bars of all symbols must be sent together"
+    )
+    symbols: list[str] = []
+    factors: list[str] = []
+    columns: list[str] = Field(
+        default=[], description="bar columns and calendar fields that the expressions read"
+    )
+    label: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
+
+
+class Loaded(Message):
+    """The outcome of asking for the ledger's bundle."""
+
+    horizon: str
+    bundle: str
+    number: int
+    changed: bool = Field(description="false: it served already")
+    previous: str | None
+
+
+class HorizonHealth(Message):
+    """One horizon in the health answer."""
+
+    status: Status
+    bundle: str | None
+    number: int | None
+    since: datetime | None = Field(description="when this bundle took over the traffic")
+    model_age_seconds: float | None = Field(description="time since the bundle was first promoted")
+    problem: str | None
+
+
+class Health(Message):
+    """Whether the service is well: `degraded` serves, but not everything the ledger names."""
+
+    status: Literal["starting", "serving", "degraded", "empty"]
+    store: str = Field(description="root of the store whose registry is served")
+    started_at: datetime
+    uptime_seconds: float
+    horizons: dict[str, HorizonHealth]
+
+
+class Live(Message):
+    """Liveness: the process answers."""
+
+    live: bool
+
+
+class Ready(Message):
+    """Readiness: true once the start-up loads are through and a bundle serves."""
+
+    ready: bool
+
+
+class FieldError(BaseModel):
+    """One thing wrong with a request, and where."""
+
+    pointer: str
+    field: str
+    detail: str
+    row: int | None = None
+    nearest: str | None = None
+
+
+class ProblemDocument(BaseModel):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    correlation_id: str | None = None
+    errors: list[FieldError] | None = None

@@ -1,0 +1,67 @@
+"""What the predictors are doing, as the messages that clients read."""
+
+from datetime import datetime
+from pathlib import Path
+
+from serving.messages import Health, HorizonHealth, Model
+from serving.predictors import Predictors
+
+
+def health(predictors: Predictors, store: Path, started_at: datetime, now: datetime) -> Health:
+    """`degraded`: something serves, but a newest bundle is refused; `empty`: nothing serves."""
+    horizons = {name: _horizon(predictors, name, now) for name in predictors.horizons()}
+    if not predictors.settled:
+        status = "starting"
+    elif not predictors.ready():
+        status = "empty"
+    else:
+        status = "degraded" if any(one.problem for one in horizons.values()) else "serving"
+    return Health(
+        status=status,  # type: ignore[arg-type]
+        store=str(store),
+        started_at=started_at,
+        uptime_seconds=(now - started_at).total_seconds(),
+        horizons=horizons,
+    )
+
+
+def model(predictors: Predictors, horizon: str) -> Model:
+    """What serves a horizon and what it needs, or why nothing does."""
+    refusal = predictors.refusals.get(horizon)
+    status, problem = predictors.status(horizon), refusal.why if refusal else None
+    predictor = predictors.get(horizon)
+    if predictor is None:
+        return Model(horizon=horizon, status=status, problem=problem)
+    bundle, entry = predictor.bundle, predictor.entry
+    return Model(
+        horizon=horizon,
+        status=status,
+        bundle=entry.id,
+        number=entry.number,
+        why=entry.why,
+        loaded_at=predictor.since,
+        promoted_at=predictor.promoted,
+        evaluator="native",
+        interval=bundle.recipe.interval,
+        calendar=bundle.recipe.calendar.name,
+        look_back=bundle.recipe.lookback,
+        needs_section=bundle.recipe.crosses,
+        symbols=list(bundle.recipe.symbols),
+        factors=list(bundle.factors),
+        columns=list(bundle.columns),
+        label=dict(bundle.manifest["label"]),
+        scores=dict(bundle.scores),
+        problem=problem,
+    )
+
+
+def _horizon(predictors: Predictors, horizon: str, now: datetime) -> HorizonHealth:
+    predictor, refusal = predictors.get(horizon), predictors.refusals.get(horizon)
+    return HorizonHealth(
+        status=predictors.status(horizon),
+        bundle=predictor.entry.id if predictor else None,
+        number=predictor.entry.number if predictor else None,
+        since=predictor.since if predictor else None,
+        model_age_seconds=(now - predictor.promoted).total_seconds() if predictor else None,
+        problem=refusal.why if refusal else None,
+    )

@@ -1,0 +1,99 @@
+"""Sets: what YAML declares becomes one flat list of named expressions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import conf
+from quant.expression import ExpressionError
+from quant.program import Program
+from quant.sets import Entry, expand
+
+CONF = Path(conf.__file__).parent
+BARS = ("open", "high", "low", "close", "volume", "session_progress")
+
+
+def expanded(declared: dict[str, Any], **names: list[str]) -> dict[str, Entry]:
+    return expand({"mine": declared}, file_of=lambda name: f"conf/features/{name}.yaml", names=names)
+
+
+def test_an_entry_is_its_expression_or_says_more() -> None:
+    entries = expanded({"a": "close", "b": {"expr": "open", "group": "bar", "description": "the open"}})
+    assert entries["a"] == Entry("a", "close", "mine", "", "conf/features/mine.yaml")
+    assert entries["b"] == Entry("b", "open", "bar", "the open", "conf/features/mine.yaml")
+    assert list(entries) == ["a", "b"]
+
+
+def test_a_family_expands_over_every_combination_of_its_parameters() -> None:
+    family = {"expr": "ema(close, m) / mean(x, n)", "x": ["high", "low"], "n": [5, 10], "m": [3]}
+    entries = expanded({"{x}_{n}_{m}": family | {"description": "{x} of {n}, {other}"}})
+    assert list(entries) == ["high_5_3", "high_10_3", "low_5_3", "low_10_3"]
+    assert entries["low_10_3"].text == "ema(close, 3) / mean(low, 10)"
+    assert entries["low_10_3"].description == "low of 10, {other}"
+
+
+def test_a_parameter_never_touches_an_argument_or_operator_of_the_same_name() -> None:
+    entries = expanded({"a_{n}_{mean}": {"expr": "mean(close, n=n) * mean", "n": [5], "mean": [2]}})
+    assert entries["a_5_2"].text == "mean(close, n=5) * 2"
+
+
+def test_a_family_may_run_over_operators() -> None:
+    entries = expanded({"{op}_5": {"expr": "op(close, 5) / close", "op": ["min", "max"]}})
+    assert [entry.text for entry in entries.values()] == ["min(close, 5) / close", "max(close, 5) / close"]
+
+
+def test_a_family_may_run_over_all_features() -> None:
+    entries = expanded({"{f}_rank": {"expr": "rank(f)", "f": "features"}}, features=["a", "b"])
+    assert [entry.text for entry in entries.values()] == ["rank(a)", "rank(b)"]
+
+
+def test_fractions_and_negative_numbers_give_readable_names() -> None:
+    entries = expanded({"x_{p}": {"expr": "close * p", "p": [0.5, -1]}})
+    assert {name: entry.text for name, entry in entries.items()} == {
+        "x_0_5": "close * 0.5",
+        "x_m1": "close * -1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"a": {"group": "g"}}, "conf/features/mine.yaml: a has no expr"),
+        ({"a_{n}": "mean(close, n)"}, "parameter n has no values"),
+        ({"a": {"expr": "mean(close, n)", "n": [5, 10]}}, "parameter n is not in the name"),
+        ({"a_{f}": {"expr": "rank(f)", "f": "factors"}}, r"parameter f is 'factors'.*known list \(features\)"),
+        ({"a_{n}": {"expr": "mean(close, n)", "n": []}}, "not a list of values"),
+        ({"a_{n}": {"expr": "mean(close, n)", "n": [None]}}, "None, not a number or a name"),
+        ({"a_{n}": {"expr": "mean(close, n", "n": [1]}}, r"mine.yaml: a_\{n\}, column 5: not an expression"),
+        ({"a b": "close"}, "a b is not a name"),
+        ({"1a": "close"}, "1a is not a name"),
+        ({"__x": "close"}, "__x is not a name"),
+        ({"a": {"expr": "close", "descripton": "x"}}, "parameter descripton"),
+    ],
+)
+def test_a_malformed_entry_is_refused_with_its_file_and_name(declared: dict, message: str) -> None:
+    with pytest.raises(ExpressionError, match=message):
+        expanded(declared, features=["a"])
+
+
+def test_one_name_in_two_sets_names_both_files() -> None:
+    with pytest.raises(ExpressionError, match=r"conf/two.yaml: ma is also declared in conf/one.yaml"):
+        expand({"one": {"ma": "close"}, "two": {"ma": "open"}}, file_of=lambda name: f"conf/{name}.yaml")
+
+
+def test_the_shipped_sets_compile_without_look_ahead() -> None:
+    def shipped(group: str, *names: str, **lists: list[str]) -> dict[str, Entry]:
+        sets = {name: yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) for name in names}
+        return expand(sets, file_of=lambda name: f"conf/{group}/{name}.yaml", names=lists)
+
+    features = shipped("features", "technical")
+    program = Program.compile(features, BARS, section=False)
+    assert len(program.names) >= 40
+    assert all(entry.description and entry.group != "technical" for entry in features.values())
+    factors = shipped("factors", "pass_through", "cross_section", features=list(features))
+    crossed = Program.compile(factors, (*BARS, *features))
+    assert crossed.crosses
+    assert crossed.lookback == 0
+    assert set(features) < set(crossed.names)
