@@ -69,9 +69,7 @@ def split(plan: Plan, data: Dataset) -> Split:
     """Train, valid and test rows under the horizon's purged hold-out; the embargo is the look-ahead by default."""
     config = plan.horizon.model
     embargo = plan.label.lookahead if config.embargo is None else config.embargo
-    return holdout(
-        data.known, data.label_known, valid=config.valid_share, test=config.test_share, embargo=embargo
-    )
+    return holdout(data.known, data.label_known, valid=config.valid_share, test=config.test_share, embargo=embargo)
 
 
 def outcomes(plan: Plan, lake: Lake) -> tuple[pl.DataFrame, np.ndarray]:

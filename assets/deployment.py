@@ -29,7 +29,8 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         entry = registry.champion(horizon)
         if entry is None:
             raise dg.Failure(
-                f"{horizon}: the ledger names no champion; materialize {horizon}/model first", allow_retries=False
+                f"{horizon}: the ledger names no champion; materialize {horizon}/model first",
+                allow_retries=False,
             )
         served = inference.load(horizon)
         return dg.MaterializeResult(

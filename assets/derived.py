@@ -50,7 +50,10 @@ class Derived:
             "metadata": {
                 "look-back (bars)": lookback,
                 "dagster/column_schema": dg.TableSchema(
-                    [dg.TableColumn(name, "float32", entry.description or entry.text) for name, entry in entries.items()]
+                    [
+                        dg.TableColumn(name, "float32", entry.description or entry.text)
+                        for name, entry in entries.items()
+                    ]
                 ),
             },
         }

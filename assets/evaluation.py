@@ -24,7 +24,12 @@ SHOWN = {
     "hit_rate": "hit rate",
     "quantile_spread": "top − bottom quintile",
 }
-NET = {"sharpe": "net Sharpe", "sharpe_error": "±", "turnover": "turnover a bar", "annual_return": "net return a year"}
+NET = {
+    "sharpe": "net Sharpe",
+    "sharpe_error": "±",
+    "turnover": "turnover a bar",
+    "annual_return": "net return a year",
+}
 
 
 def build(plan: Plan) -> dg.AssetsDefinition:

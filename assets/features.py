@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from assets import names, partitions
+from assets import names
 from assets.derived import Derived, materialize_table
 from assets.plan import Plan
 from assets.values import to_rows

@@ -7,16 +7,9 @@ def layout_of(plan: Plan) -> dict[str, str]:
     """Kept in the table's metadata; the lake refuses to mix a table with another layout."""
     horizon = plan.horizon
     return {
-        "source": _source_of(plan),
+        "source": horizon.source.identity,
         "interval": horizon.interval,
         "bars": horizon.bars.from_,
         "calendar": horizon.calendar.name,
         "partition": horizon.partition,
     }
-
-
-def _source_of(plan: Plan) -> str:
-    source = plan.horizon.source
-    if source.kind == "synthetic":
-        return f"synthetic, seed {source.seed}, {source.symbols} symbols, signal {source.signal_ic}"
-    return f"{source.kind} {source.path}"

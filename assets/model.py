@@ -28,7 +28,7 @@ from resources.registry import Registry
 from resources.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN_SLOTS = 3
+GOLDEN_SLOTS = 16  # on sparse data the first of them may be empty, and at least one must not be
 STILL_TRADED = 5  # a symbol with a bar in the last sessions has not ended
 # Where a pipeline keeps and serves things does not make it another model.
 NOT_IDENTITY = {"store", "serving"}
@@ -69,9 +69,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             bundle = _train(run, data, lake, digests)
             bundle.verify()
             versions = {step: lake.version(names.table(step, horizon)) for step in ("bars", "features", "factors")}
-            registry.write(
-                bundle, {"tables": versions, "run": context.run_id, "trained_at": clock.now().isoformat()}
-            )
+            registry.write(bundle, {"tables": versions, "run": context.run_id, "trained_at": clock.now().isoformat()})
         why = promote_if_new(registry, horizon, id, context.run_id)
         scores = bundle.scores["model"]
         return dg.MaterializeResult(
@@ -96,7 +94,9 @@ def promote_if_new(registry: Registry, horizon: str, id: str, run: str) -> str:
     """Promote a bundle the ledger has never named; one that was replaced or rolled back stays where it is."""
     ledger = registry.ledger(horizon)
     if any(entry.id == id for entry in ledger):
-        serving = "is the champion" if ledger[-1].id == id else f"is known to the ledger; {ledger[-1].id} stays champion"
+        serving = (
+            "is the champion" if ledger[-1].id == id else f"is known to the ledger; {ledger[-1].id} stays champion"
+        )
         return f"{id} {serving}"
     entry = registry.promote(horizon, id, f"newest model that proved itself, run {run[:8]}")
     return f"number {entry.number} of the ledger: {entry.why}"
@@ -124,7 +124,11 @@ def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bu
         trained=trained,
         config=plan.horizon.model_dump(mode="json", by_alias=True, exclude=NOT_IDENTITY),
         spans=_spans(data, parts),
-        label={"name": plan.horizon.label.name, "text": plan.label_entry.text, "lookahead": plan.label.lookahead},
+        label={
+            "name": plan.horizon.label.name,
+            "text": plan.label_entry.text,
+            "lookahead": plan.label.lookahead,
+        },
         digests=digests,
         golden_bars=_golden_bars(plan, lake, recipe, data),
         counts={**parts.counts, **data.dropped},
@@ -182,7 +186,8 @@ def _membership(lake: Lake, plan: Plan, symbols: tuple[str, ...]) -> pl.DataFram
         .sort("symbol")
         .collect()
     )
-    sessions = plan.grid.dates(spans["start"].min(), spans["end"].max())
+    first, last = spans.select(pl.min("start"), pl.max("end")).row(0)
+    sessions = plan.grid.dates(first, last)
     still = sessions[-min(STILL_TRADED, len(sessions))].item()
     if (spans["end"] >= still).all():
         return None
@@ -206,4 +211,3 @@ def digests_of(plan: Plan, data: Dataset) -> dict[str, str]:
         "source": source.hexdigest(),
         "lock": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
     }
-

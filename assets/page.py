@@ -6,15 +6,22 @@ from html import escape
 WIDTH, HEIGHT = 720, 220
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #6b7687; --line: #d8dde5; --up: #1f7a5c; --down: #b4443c; --paper: #fff }
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #6b7687; --line: #d8dde5; --paper: #fff;
+  --up: #1f7a5c; --down: #b4443c }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8ebf0; --soft: #97a2b3; --line: #38414f; --up: #58c39b; --down: #e98a82; --paper: #151a21 } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 860px; margin: 3rem auto; padding: 0 1.5rem }
-h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.05rem; margin: 2.4rem 0 .2rem } p { color: var(--soft); margin: 0 0 .8rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; display: block; overflow-x: auto }
+  :root { --ink: #e8ebf0; --soft: #97a2b3; --line: #38414f; --paper: #151a21; --up: #58c39b; --down: #e98a82 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 860px; margin: 3rem auto; padding: 0 1.5rem }
+h1 { font-size: 1.5rem; margin-bottom: .2rem }
+h2 { font-size: 1.05rem; margin: 2.4rem 0 .2rem }
+p { color: var(--soft); margin: 0 0 .8rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem;
+  display: block; overflow-x: auto }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th:first-child, td:first-child { text-align: left } th { color: var(--soft); font-weight: 500 }
-svg { width: 100%; height: auto } svg text { fill: var(--soft); font-size: 11px }
+th:first-child, td:first-child { text-align: left }
+th { color: var(--soft); font-weight: 500 }
+svg { width: 100%; height: auto }
+svg text { fill: var(--soft); font-size: 11px }
 """
 
 

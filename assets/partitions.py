@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -28,8 +29,9 @@ def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.Ti
 
     A partition by day has a key per session: weekdays and holidays without one are excluded.
     """
-    ends = {} if last is None else {"end": _after(last, plan.horizon.partition)}
-    shape = {"fmt": FORMAT, "timezone": "UTC", "end_offset": 1 if last is None else 0, **ends}
+    shape: dict[str, Any] = {"fmt": FORMAT, "timezone": "UTC", "end_offset": 1 if last is None else 0}
+    if last is not None:
+        shape["end"] = _after(last, plan.horizon.partition)
     if plan.horizon.partition != "day":
         start = _floor(first, plan.horizon.partition)
         return dg.TimeWindowPartitionsDefinition(
@@ -77,4 +79,3 @@ def _after(day: date, partition: str) -> datetime:
     if partition == "year":
         return datetime(day.year + 1, 1, 1)
     return datetime(day.year + day.month // 12, day.month % 12 + 1, 1)
-

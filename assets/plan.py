@@ -7,6 +7,8 @@ from functools import cached_property
 import polars as pl
 
 from conf.errors import ConfigError, nearest
+from conf.files import home
+from conf.origin import place
 from conf.schema import Calendar, Horizon
 from quant import inputs
 from quant.grid import CalendarSpec, Grid
@@ -15,12 +17,16 @@ from quant.recipe import Recipe
 from quant.sets import Entry, expand
 from resources.sources.members import read_members
 
-
 MOST_DIMENSIONS = 64  # of a vector
 
 
+def declared_in(group: str, choice: str) -> str:
+    """The file of a choice, as messages name it."""
+    return place(home() / group / f"{choice}.yaml")
+
+
 def grid_of(calendar: Calendar, interval: str) -> Grid:
-    return Grid(CalendarSpec(**calendar.model_dump()), interval)
+    return Grid(CalendarSpec(**calendar.spec()), interval)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Plan:
 
     @cached_property
     def feature_entries(self) -> dict[str, Entry]:
-        return expand(self.horizon.features, file_of=lambda name: f"conf/features/{name}.yaml")
+        return expand(self.horizon.features, file_of=lambda name: declared_in("features", name))
 
     @cached_property
     def features(self) -> Program:
@@ -49,7 +55,7 @@ class Plan:
     @cached_property
     def factor_entries(self) -> dict[str, Entry]:
         names = {"features": list(self.feature_entries)}
-        return expand(self.horizon.factors, file_of=lambda name: f"conf/factors/{name}.yaml", names=names)
+        return expand(self.horizon.factors, file_of=lambda name: declared_in("factors", name), names=names)
 
     @cached_property
     def factors(self) -> Program:
@@ -63,7 +69,7 @@ class Plan:
         pattern = "_".join(["label", *(f"{{{name}}}" for name in label.params)])
         declared = {"expr": label.expr, **{name: [value] for name, value in label.params.items()}}
         sets = {label.name: {pattern: declared}}
-        return next(iter(expand(sets, file_of=lambda name: f"conf/label/{name}.yaml").values()))
+        return next(iter(expand(sets, file_of=lambda name: declared_in("label", name)).values()))
 
     @cached_property
     def label(self) -> Program:

@@ -82,4 +82,3 @@ def _vectors(states: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
         vector=pl.concat_list(pl.col(columns).fill_null(0.0)),
         coverage=(present / len(columns)).cast(pl.Float32),
     ).select(ROWS.keys())
-

@@ -47,7 +47,10 @@ COMMANDS = {
     ),
     "serve": ("start the inference service alone", "tenor serve\n  tenor serve serving.port=9000"),
     "config": ("print the resolved config of horizons", "tenor config horizon=5m model.num_leaves=63"),
-    "validate": ("check every config and load the Dagster graph", "tenor validate\n  tenor validate horizon=30m"),
+    "validate": (
+        "check every config and load the Dagster graph",
+        "tenor validate\n  tenor validate horizon=30m",
+    ),
     "status": ("show each horizon's newest partition, model and what is served", "tenor status"),
     "clean": ("delete the store: tables, models, reports and the embedded database", "tenor clean"),
 }

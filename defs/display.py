@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-DONE = {"STEP_SUCCESS": "[green]done[/]", "STEP_FAILURE": "[red]failed[/]", "STEP_SKIPPED": "[yellow]skipped[/]"}
+DONE = {
+    "STEP_SUCCESS": "[green]done[/]",
+    "STEP_FAILURE": "[red]failed[/]",
+    "STEP_SKIPPED": "[yellow]skipped[/]",
+}
 
 
 class Display(logging.Handler):

@@ -1,7 +1,6 @@
 """Config in, Dagster definitions out: the steps of every horizon, their jobs, and what they run with."""
 
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -64,7 +63,7 @@ def build(
             "clock": clock,
             "progress": progress or LoggedProgress(),
             "lake": Lake(f"{root}/lake"),
-            "registry": Registry(root),
+            "registry": Registry(root, clock),
             "store": Vectors(Database(root)),
             "inference": Inference(url),
             "reports": Reports(root, url),
@@ -85,7 +84,7 @@ def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.Asset
     ]
 
 
-def _job(horizon: str, what: str, of: tuple[str, ...]) -> dg.UnresolvedAssetJobDefinition:
+def _job(horizon: str, what: str, of: tuple[str, ...]):  # type: ignore[no-untyped-def]  # Dagster does not export it
     return dg.define_asset_job(
         names.job(horizon, what),
         selection=dg.AssetSelection.assets(*(names.key(horizon, step) for step in of)),

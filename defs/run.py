@@ -6,10 +6,10 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from rich.console import Console
 
 from assets import names
@@ -17,11 +17,13 @@ from conf.compose import asked, compose, split
 from conf.schema import Horizon
 from defs.display import Display
 from defs.graph import build
+from defs.look import root_of
 from defs.processes import Processes
 from defs.service import start_service
 from defs.summary import print_summary
 from resources.dagster_storage import instance
 from resources.inference import Inference, InferenceError, Predicted
+from resources.lake import Lake
 from resources.settings import OVERRIDES_VARIABLE
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -46,7 +48,7 @@ def run(overrides: Sequence[str]) -> int:
     horizons = compose(overrides)
     structural, values = split(overrides)
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
-    root = Path(next(iter(horizons.values())).store.root).resolve()
+    root = root_of(next(iter(horizons.values())))
     wanted = asked(overrides)
     outcomes = []
     with Processes() as processes:
@@ -88,15 +90,22 @@ class Runner:
         if done:
             try:
                 with Inference(url) as inference:
-                    self.outcome.predicted = inference.newest(horizon.name)
+                    self.outcome.predicted = inference.predict_rows(horizon.name, self.newest(horizon))
             except InferenceError as error:
                 self.outcome.failures.append(f"prediction: {error}")
+
+    def newest(self, horizon: Horizon) -> pl.DataFrame:
+        """The factor rows of the newest section."""
+        table = Lake(f"{root_of(horizon)}/lake").scan(names.table("factors", horizon.name))
+        newest = table.filter(pl.col("timestamp") == pl.col("timestamp").max()).collect()
+        return newest.drop("known_at", "partition").sort("symbol")
 
     def _job(self, what: str, *, partitioned: bool = False) -> bool:
         name = names.job(self.outcome.horizon, what)
         job = self.graph.resolve_job_def(name)
         tags = {}
         if partitioned:
+            assert job.partitions_def is not None, f"{name} is partitioned"
             keys = job.partitions_def.get_partition_keys()
             tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}
         config: dict[str, Any] = {"loggers": {"display": {}}}
@@ -107,7 +116,8 @@ class Runner:
             made = event.step_materialization_data.materialization
             self.outcome.metadata[made.asset_key.path[-1]] = made.metadata
         for event in result.filter_events(lambda event: event.is_step_failure):
-            self.outcome.failures.append(f"{event.step_key.replace('__', ' ')}: {_reason(event.step_failure_data.error)}")
+            step = str(event.step_key).rpartition("__")[2]
+            self.outcome.failures.append(f"{step}: {_reason(event.step_failure_data.error)}")
         if not result.success and not self.outcome.failures:
             self.outcome.failures.append(f"{name} failed; its log is in the Dagster UI, run {result.run_id}")
         return result.success

@@ -36,7 +36,11 @@ def deploy_champions(horizons: Sequence[str]) -> dg.SensorDefinition:
                 dg.RunRequest(
                     run_key=f"{horizon}-{entry.number}",
                     asset_selection=[names.key(horizon, "deployment")],
-                    tags={"tenor/horizon": horizon, "tenor/ledger": str(entry.number), "tenor/why": entry.why[:200]},
+                    tags={
+                        "tenor/horizon": horizon,
+                        "tenor/ledger": str(entry.number),
+                        "tenor/why": entry.why[:200],
+                    },
                 )
             )
         if not requests:

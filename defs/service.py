@@ -6,6 +6,7 @@ from pathlib import Path
 
 from conf.schema import Serving
 from defs.processes import Processes
+from resources.dagster_storage import REPOSITORY
 from resources.inference import Inference, ServiceDown
 
 
@@ -22,7 +23,8 @@ def start_service(processes: Processes, root: Path, serving: Serving) -> str:
         except ServiceDown:
             pass
     port = _free_port(serving.host)
-    processes.start("service", command(root, serving.host, port), {}, log=root / "service.log")
+    root.mkdir(parents=True, exist_ok=True)
+    processes.start("service", command(root, serving.host, port), {}, cwd=REPOSITORY, log=root / "service.log")
     return f"http://{serving.host}:{port}"
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from defs.run import Outcome
 
 SHOWN = 5  # predictions
+SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
 
 
 def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: float) -> None:
@@ -39,8 +40,9 @@ def _print_model(console: Console, outcome: "Outcome") -> None:
     made = {**outcome.metadata.get("evaluation", {}), **outcome.metadata.get("model", {})}
     if not made:
         return
-    console.print(f"\n[bold]{outcome.horizon}[/]  bundle {_text(made.get('bundle'))}, {_text(made.get('trees'))} trees")
-    for title in ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion"):
+    bundle, trees = _text(made.get("bundle")), _text(made.get("trees"))
+    console.print(f"\n[bold]{outcome.horizon}[/]  bundle {bundle}, {trees} trees", highlight=False)
+    for title in SCORES:
         if title in made:
             console.print(f"  {title:<26} {_text(made[title])}", highlight=False)
     for step in ("evaluation", "drift"):
@@ -53,7 +55,8 @@ def _print_prediction(console: Console, outcome: "Outcome") -> None:
     if outcome.predicted is None:
         return
     frame = outcome.predicted.frame.sort("prediction", descending=True)
-    table = Table(title=f"prediction served for {outcome.horizon}, bundle {outcome.predicted.bundle}", title_justify="left")
+    title = f"prediction served for {outcome.horizon}, bundle {outcome.predicted.bundle}"
+    table = Table(title=title, title_justify="left")
     for column in frame.columns:
         table.add_column(column)
     for row in frame.head(SHOWN).iter_rows():
@@ -70,7 +73,8 @@ def _rows(outcome: "Outcome", step: str) -> str:
 
 def _rejected(outcome: "Outcome") -> str:
     bars = outcome.metadata.get("bars", {})
-    return f"{sum(value.value for name, value in bars.items() if name.startswith('rejected: ')):,}"
+    counts = [int(str(value.value)) for name, value in bars.items() if name.startswith("rejected: ")]
+    return f"{sum(counts):,}"
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`tenor up` and `tenor serve`: the long-running parts, started and stopped together."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -7,16 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from conf.compose import compose
-from conf.errors import ConfigError
-from conf.overrides import split
+from conf.compose import check_structural, compose
 from conf.schema import Serving
 from defs.look import root_of, with_all_horizons
 from defs.processes import Processes
 from defs.service import command, url_of
 from resources.dagster_storage import REPOSITORY
 from resources.database import Database
-from resources.inference import Inference
+from resources.inference import Inference, ServiceDown
 from resources.settings import OVERRIDES_VARIABLE
 
 STARTING_SECONDS = 120.0
@@ -24,13 +23,7 @@ STARTING_SECONDS = 120.0
 
 def up(overrides: Sequence[str]) -> int:
     """Run the Dagster UI, its daemon and the service until Ctrl-C; 1 when one of them ends by itself."""
-    structural, values = split(overrides)
-    if values:
-        raise ConfigError(
-            "command line",
-            f"{values[0]} is a setting of a run",
-            fix="Give it to `tenor run`, type it into a run's settings in the UI, or write it into conf/",
-        )
+    check_structural(overrides)
     horizons = compose(with_all_horizons(overrides))
     first = next(iter(horizons.values()))
     root, serving = root_of(first), first.serving
@@ -38,7 +31,7 @@ def up(overrides: Sequence[str]) -> int:
     database = Database(root)
     database.ensure()
     environment = {
-        OVERRIDES_VARIABLE: shlex.join(structural),
+        OVERRIDES_VARIABLE: shlex.join(overrides),
         "TENOR_HOME": str(root),
         "DAGSTER_HOME": str(REPOSITORY),
     }
@@ -72,9 +65,11 @@ def dagster(serving: Serving) -> list[str]:
 
 
 def _wait(processes: Processes, service: Inference) -> None:
+    """Until the service answers, a child ends, or starting takes too long."""
     until = time.monotonic() + STARTING_SECONDS
     while processes.ended() is None and time.monotonic() < until:
-        if service.alive():
+        with contextlib.suppress(ServiceDown):
+            service.health()
             return
         time.sleep(0.2)
 

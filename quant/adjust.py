@@ -5,9 +5,7 @@ import polars as pl
 from quant.bars import BarsError
 from quant.grid import Grid
 
-ACTIONS = pl.Schema(
-    {"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()}
-)
+ACTIONS = pl.Schema({"symbol": pl.String(), "date": pl.Date(), "split": pl.Float64(), "dividend": pl.Float64()})
 
 
 def no_actions() -> pl.DataFrame:
@@ -15,9 +13,7 @@ def no_actions() -> pl.DataFrame:
     return pl.DataFrame(schema=ACTIONS)
 
 
-def adjust(
-    frame: pl.DataFrame, actions: pl.DataFrame, grid: Grid, prior: pl.DataFrame | None = None
-) -> pl.DataFrame:
+def adjust(frame: pl.DataFrame, actions: pl.DataFrame, grid: Grid, prior: pl.DataFrame | None = None) -> pl.DataFrame:
     """Bars with price_factor and volume_factor set, sorted by (symbol, timestamp).
 
     actions: (symbol, date = ex-date, split = new shares per old one, e.g. 7.0 for 7:1; dividend = cash per
@@ -51,9 +47,7 @@ def adjust(
         .filter(~pl.col("_prior"))
         .select("symbol", "timestamp", "price_factor", "volume_factor")
     )
-    return frame.join(factors, on=["symbol", "timestamp"], how="left", validate="1:1").sort(
-        "symbol", "timestamp"
-    )
+    return frame.join(factors, on=["symbol", "timestamp"], how="left", validate="1:1").sort("symbol", "timestamp")
 
 
 def _before(frame: pl.DataFrame, prior: pl.DataFrame | None) -> pl.DataFrame:
@@ -89,9 +83,7 @@ def _steps(rows: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     landed = (
         actions.cast(ACTIONS)
         .sort("date")
-        .join_asof(
-            first, left_on="date", right_on="_session", by="symbol", strategy="forward", coalesce=False
-        )
+        .join_asof(first, left_on="date", right_on="_session", by="symbol", strategy="forward", coalesce=False)
     )
     landed = landed.filter(pl.col("_last_close").is_not_null(), ~pl.col("_prior"))
     wrong = landed.filter((pl.col("split") <= 0) | (pl.col("dividend") >= pl.col("_last_close")))

@@ -48,9 +48,7 @@ def conform(frame: pl.DataFrame) -> pl.DataFrame:
     if frame.schema["timestamp"] == pl.Datetime and frame.schema["timestamp"].time_zone is None:  # type: ignore[attr-defined]
         raise BarsError("timestamp has no time zone: say which one it is in, and convert it to UTC")
     more = extras(frame)
-    unfit = [
-        name for name in more if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Boolean)
-    ]
+    unfit = [name for name in more if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Boolean)]
     if unfit:
         raise BarsError(f"extra column {unfit[0]!r} is {frame.schema[unfit[0]]}: extras are numbers")
     if "volume" not in frame.columns:
@@ -74,9 +72,7 @@ def known(frame: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     return frame.with_columns(end)
 
 
-def revise(
-    existing: pl.DataFrame, incoming: pl.DataFrame, now: datetime
-) -> tuple[pl.DataFrame, dict[str, int]]:
+def revise(existing: pl.DataFrame, incoming: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, dict[str, int]]:
     """Merge a second arrival into what is stored: (merged, counts of new, same, revised, kept).
 
     Equal bars keep their known_at, changed ones are known from `now`, new ones bring their own; stored bars
@@ -86,27 +82,15 @@ def revise(
     values = [name for name in incoming.columns if name not in (*KEY, "known_at", "source")]
     dropped = [name for name in existing.columns if name not in incoming.columns]
     if dropped:
-        raise BarsError(
-            f"the stored bars have {', '.join(dropped)} and the incoming ones do not: rewrite the table"
-        )
-    old = existing.select(
-        *KEY, was=pl.struct([name for name in values if name in existing.columns]), was_at="known_at"
-    )
+        raise BarsError(f"the stored bars have {', '.join(dropped)} and the incoming ones do not: rewrite the table")
+    old = existing.select(*KEY, was=pl.struct([name for name in values if name in existing.columns]), was_at="known_at")
     both = incoming.join(old, on=KEY, how="left", maintain_order="left")
     present = pl.col("was_at").is_not_null()
     # A column that is new to the table is a change of every bar: only equal structs are the same bar.
-    same = (
-        present & (pl.struct(values) == pl.col("was"))
-        if set(values) <= set(existing.columns)
-        else pl.lit(False)
-    )
+    same = present & (pl.struct(values) == pl.col("was")) if set(values) <= set(existing.columns) else pl.lit(False)
     both = both.with_columns(_present=present, _same=same)
     merged = both.with_columns(
-        known_at=pl.when("_same")
-        .then("was_at")
-        .when("_present")
-        .then(pl.lit(now).cast(INSTANT))
-        .otherwise("known_at")
+        known_at=pl.when("_same").then("was_at").when("_present").then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
     ).select(incoming.columns)
     kept = existing.join(incoming, on=KEY, how="anti")
     counts = {

@@ -6,9 +6,7 @@ CLIP = 5.0  # standard deviations: one wild bar must not steer the coefficients
 BLOCK = 65_536  # rows held as float64 at once
 
 
-def linear(
-    X: np.ndarray, y: np.ndarray, train: np.ndarray, rows: np.ndarray, penalty: float = 1e-3
-) -> np.ndarray:
+def linear(X: np.ndarray, y: np.ndarray, train: np.ndarray, rows: np.ndarray, penalty: float = 1e-3) -> np.ndarray:
     """Predictions [len(rows)] of a ridge regression fitted on the rows `train` of X float32 [N, F], y [N].
 
     Factors are standardised by their training mean and deviation, clipped at 5; missing ones are their mean.

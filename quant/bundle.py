@@ -75,9 +75,7 @@ class Bundle:
         except ForestError as error:
             raise BundleError(str(error)) from error
 
-    def predict_bars(
-        self, frame: pl.DataFrame, last: int | None = 1, absent: Collection[str] = ()
-    ) -> pl.DataFrame:
+    def predict_bars(self, frame: pl.DataFrame, last: int | None = 1, absent: Collection[str] = ()) -> pl.DataFrame:
         """Predict the newest `last` slots (None: all with a full look-back) from bars.
 
         frame: rows of the bars table; `known_at` and `source` may be absent, adjustment factors too (then 1).
@@ -116,9 +114,7 @@ class Bundle:
         found = self.predict_rows(golden)
         worst = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(float).tiny))
         if not worst <= TOLERANCE:
-            raise BundleError(
-                f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale"
-            )
+            raise BundleError(f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale")
         if self.predict_rows(golden, "mlx").tobytes() != found.tobytes():
             raise BundleError(f"bundle {self.id}: the evaluators disagree on the golden rows")
 
@@ -146,9 +142,7 @@ class Bundle:
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
         if manifest["format"] != FORMAT:
-            raise BundleError(
-                f"the bundle has format {manifest['format']!r}, this is {FORMAT!r}: train again"
-            )
+            raise BundleError(f"the bundle has format {manifest['format']!r}, this is {FORMAT!r}: train again")
         for name in FILES:
             if hashes.get(name) != _sha256(files[name]):
                 raise BundleError(f"{name} is damaged: its SHA-256 is not the one in {MANIFEST}")
@@ -205,9 +199,10 @@ def build(
 ) -> Bundle:
     """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
 
-    config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config,
-    source, lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the
-    rows went; spans: first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows. BundleError where parts do not fit.
+    config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config, source,
+    lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the rows went; spans:
+    first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows. Raises
+    BundleError where a part does not fit.
     """
     import lightgbm as lgb
 

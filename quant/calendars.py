@@ -74,9 +74,7 @@ def _exchange(spec: CalendarSpec) -> Segments:
 
 def _template(spec: CalendarSpec) -> Segments:
     if spec.timezone is None or spec.open is None or spec.close is None:
-        raise ValueError(
-            "a session template needs timezone, open and close, e.g. America/New_York 18:00 17:00"
-        )
+        raise ValueError("a session template needs timezone, open and close, e.g. America/New_York 18:00 17:00")
     dates = _days()
     weekday = (dates.view(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
     dates = dates[np.isin(weekday, spec.weekdays)]
@@ -154,9 +152,7 @@ def _utc(dates: npt.NDArray[np.datetime64], offset: int, timezone: str) -> npt.N
     Where the clocks change, an hour that happens twice means its first pass and an hour that does not happen
     means the moment of the change's own length later.
     """
-    local = pl.Series(
-        (dates.astype("datetime64[us]") + np.timedelta64(offset, "us")), dtype=pl.Datetime("us")
-    )
+    local = pl.Series((dates.astype("datetime64[us]") + np.timedelta64(offset, "us")), dtype=pl.Datetime("us"))
     try:
         there = local.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
         later = (local + pl.duration(hours=1)) if there.has_nulls() else None

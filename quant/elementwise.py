@@ -44,35 +44,21 @@ OPERATORS = (
     _elementwise("-", "x y", mx.subtract, "difference"),
     _elementwise("*", "x y", mx.multiply, "product"),
     _elementwise("/", "x y", lambda x, y: finite(x / y), "quotient; missing where y is 0"),
-    _elementwise(
-        "**", "x y", lambda x, y: finite(mx.power(x, y)), "power; missing where it is not a finite number"
-    ),
+    _elementwise("**", "x y", lambda x, y: finite(mx.power(x, y)), "power; missing where it is not a finite number"),
     _elementwise("negate", "x", mx.negative, "-x"),
     _elementwise("<", "x y", _compare(mx.less), "1 where x is less than y, else 0; missing where either is"),
-    _elementwise(
-        "<=", "x y", _compare(mx.less_equal), "1 where x is at most y, else 0; missing where either is"
-    ),
-    _elementwise(
-        ">", "x y", _compare(mx.greater), "1 where x is greater than y, else 0; missing where either is"
-    ),
-    _elementwise(
-        ">=", "x y", _compare(mx.greater_equal), "1 where x is at least y, else 0; missing where either is"
-    ),
+    _elementwise("<=", "x y", _compare(mx.less_equal), "1 where x is at most y, else 0; missing where either is"),
+    _elementwise(">", "x y", _compare(mx.greater), "1 where x is greater than y, else 0; missing where either is"),
+    _elementwise(">=", "x y", _compare(mx.greater_equal), "1 where x is at least y, else 0; missing where either is"),
     _elementwise("==", "x y", _compare(mx.equal), "1 where x equals y, else 0; missing where either is"),
-    _elementwise(
-        "!=", "x y", _compare(mx.not_equal), "1 where x differs from y, else 0; missing where either is"
-    ),
-    _elementwise(
-        "and", "x y", lambda x, y: mx.minimum(_truth(x), _truth(y)), "1 where both are not 0, else 0"
-    ),
+    _elementwise("!=", "x y", _compare(mx.not_equal), "1 where x differs from y, else 0; missing where either is"),
+    _elementwise("and", "x y", lambda x, y: mx.minimum(_truth(x), _truth(y)), "1 where both are not 0, else 0"),
     _elementwise("or", "x y", lambda x, y: mx.maximum(_truth(x), _truth(y)), "1 where one is not 0, else 0"),
     _elementwise("not", "x", lambda x: 1 - _truth(x), "1 where x is 0, else 0"),
     _elementwise("where", "condition x y", _where, "x where the condition is not 0, y where it is 0"),
     _elementwise("maximum", "x y", mx.maximum, "the larger of x and y; missing where either is"),
     _elementwise("minimum", "x y", mx.minimum, "the smaller of x and y; missing where either is"),
-    _elementwise(
-        "clip", "x lower upper", lambda x, a, b: mx.minimum(mx.maximum(x, a), b), "x held in lower … upper"
-    ),
+    _elementwise("clip", "x lower upper", lambda x, a, b: mx.minimum(mx.maximum(x, a), b), "x held in lower … upper"),
     _elementwise("abs", "x", mx.abs, "|x|"),
     _elementwise("sign", "x", lambda x: keep(mx.sign(x), present(x)), "-1, 0 or 1"),
     _elementwise("sqrt", "x", mx.sqrt, "square root; missing below 0"),

@@ -107,9 +107,7 @@ class _Reader:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return self.varying(tree, "not", self.read(operand, deeper))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return self.arithmetic(
-                    tree, _BINARY[type(op)], self.read(left, deeper), self.read(right, deeper)
-                )
+                return self.arithmetic(tree, _BINARY[type(op)], self.read(left, deeper), self.read(right, deeper))
             case ast.BoolOp(op=op, values=values):
                 word = "and" if isinstance(op, ast.And) else "or"
                 return self.chain(tree, word, [self.read(value, deeper) for value in values])
@@ -117,9 +115,7 @@ class _Reader:
                 sides = [self.read(side, deeper) for side in (left, *others)]
                 return self.comparison(tree, ops, sides)
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                return self.varying(
-                    tree, "where", *(self.read(part, deeper) for part in (test, body, orelse))
-                )
+                return self.varying(tree, "where", *(self.read(part, deeper) for part in (test, body, orelse)))
             case ast.Call():
                 return self.call(tree, deeper)
         return self.fail(tree, f"{_kind(tree)} is not part of the language")
@@ -183,10 +179,7 @@ class _Reader:
         unknown = [op for op in ops if type(op) not in _COMPARE]
         if unknown:
             self.fail(tree, f"{type(unknown[0]).__name__.lower()} is not a comparison of numbers")
-        links = [
-            self.varying(tree, _COMPARE[type(op)], x, y)
-            for op, x, y in zip(ops, sides, sides[1:], strict=False)
-        ]
+        links = [self.varying(tree, _COMPARE[type(op)], x, y) for op, x, y in zip(ops, sides, sides[1:], strict=False)]
         return self.chain(tree, "and", links)
 
     def varying(self, tree: ast.expr, op: str, *args: Node) -> Node:
@@ -206,13 +199,9 @@ class _Reader:
             return self.raw(tree)
         if name in COMPOSITES:
             composite = COMPOSITES[name]
-            return self.composite(
-                tree, composite, self.bound(tree, composite.signature, composite.parameters, depth)
-            )
+            return self.composite(tree, composite, self.bound(tree, composite.signature, composite.parameters, depth))
         operator = OPERATORS[name]
-        return self.operation(
-            tree, operator, self.bound(tree, operator.signature, operator.parameters, depth)
-        )
+        return self.operation(tree, operator, self.bound(tree, operator.signature, operator.parameters, depth))
 
     def bound(
         self, tree: ast.Call, signature: str, defaults: Mapping[str, float | None], depth: int
@@ -244,9 +233,7 @@ class _Reader:
                     )
         elif all(arg.is_constant for arg in series):
             self.fail(tree, f"{operator.name} of constants: name a column in it")
-        numbers = tuple(
-            self.checked(tree, operator, number, given[number.name]) for number in operator.numbers
-        )
+        numbers = tuple(self.checked(tree, operator, number, given[number.name]) for number in operator.numbers)
         made = node(operator.name, series, numbers, operator.reads(*numbers), operator.crosses)
         if made.lookback > FARTHEST or made.lookahead > FARTHEST:
             self.fail(

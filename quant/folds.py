@@ -47,9 +47,7 @@ def holdout(
         raise ValueError(f"{len(time)} times but {len(label_end)} label ends: one of each per row")
     open_ended = int((~(label_end >= time)).sum())  # NaT compares false
     if open_ended:
-        raise ValueError(
-            f"{open_ended} of {len(time)} labels end before their signal, or never: drop those rows"
-        )
+        raise ValueError(f"{open_ended} of {len(time)} labels end before their signal, or never: drop those rows")
     if not (valid > 0 and test > 0 and valid + test < 1 and embargo >= 0):
         raise ValueError(
             f"valid={valid}, test={test}, embargo={embargo}: shares must be above 0 and together below 1, "
@@ -62,9 +60,7 @@ def holdout(
     if first_valid < 1:
         raise ValueError(f"{len(sections)} sections are too few for valid={valid} and test={test}")
 
-    part = np.searchsorted(
-        sections[[first_valid, first_test]], time, side="right"
-    )  # 0 train, 1 valid, 2 test
+    part = np.searchsorted(sections[[first_valid, first_test]], time, side="right")  # 0 train, 1 valid, 2 test
     purged, embargoed = np.zeros(len(time), bool), np.zeros(len(time), bool)
     for before, first in enumerate((first_valid, first_test)):
         reaches = (part == before) & (label_end >= sections[first])

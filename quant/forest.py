@@ -121,9 +121,7 @@ class Forest:
         if X.dtype != np.float32:
             raise ForestError(f"rows are {X.dtype}, the forest is exact for float32: convert them first")
         if X.ndim != 2 or X.shape[1] != len(self.names):
-            raise ForestError(
-                f"rows have shape {list(X.shape)}, the model reads {len(self.names)} columns a row"
-            )
+            raise ForestError(f"rows have shape {list(X.shape)}, the model reads {len(self.names)} columns a row")
         return np.ascontiguousarray(X)
 
 

@@ -104,8 +104,7 @@ def _tree(number: int, fields: dict[str, str]) -> Tree:
     )
     leaves = int(fields["num_leaves"])
     if len(tree.value) != leaves or any(
-        len(part) != leaves - 1
-        for part in (tree.feature, tree.threshold, tree.decision, tree.left, tree.right)
+        len(part) != leaves - 1 for part in (tree.feature, tree.threshold, tree.decision, tree.left, tree.right)
     ):
         raise ForestError(f"tree {number} is damaged: its lists do not fit num_leaves={leaves}")
     if not np.isfinite(tree.value).all():

@@ -155,9 +155,7 @@ class Grid:
         if partition not in _PARTITIONS:
             raise ValueError(f"partition {partition!r} is unknown: write day, month or year")
         dates = self.session_dates(instants)
-        return np.datetime_as_string(
-            dates.astype(f"datetime64[{_PARTITIONS[partition]}]").astype("datetime64[D]")
-        )
+        return np.datetime_as_string(dates.astype(f"datetime64[{_PARTITIONS[partition]}]").astype("datetime64[D]"))
 
     # -- tables, built once per calendar and shared ---------------------------------------------------------
 
@@ -185,9 +183,7 @@ class Grid:
 
     def _range(self, start: date, end: date) -> tuple[int, int]:
         first = self._first_session_at(start)
-        return first, max(
-            first, int(np.searchsorted(self._cuts.dates, np.datetime64(end, "D"), side="right"))
-        )
+        return first, max(first, int(np.searchsorted(self._cuts.dates, np.datetime64(end, "D"), side="right")))
 
     def _session_index(self, instants: Instants) -> npt.NDArray[np.intp]:
         if self.daily:

@@ -15,7 +15,7 @@ RAW = tuple(f"raw_{name}" for name in BARS)
 
 
 def names(extras: Collection[str] = ()) -> tuple[str, ...]:
-    """Every name an expression over bars may use: bar columns, their raw twins, the source's extras, calendar fields."""
+    """Names that an expression over bars may use: bar columns, their raw twins, the source's extras, the calendar's."""
     return (*BARS, *RAW, *extras, *CALENDAR)
 
 
@@ -37,7 +37,7 @@ def bar_panel(
 
 
 def calendar_fields(grid: Grid, slots: np.ndarray, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Calendar fields [T] float32 of bar starts: minutes since the session's open, share of it gone, weekday (Monday 0)."""
+    """Float32 [T] by name, of bar starts: minutes since the session's open, share of it gone, weekday (Monday 0)."""
     if not wanted or not len(slots):
         return {name: np.empty(len(slots), np.float32) for name in wanted}
     dates = grid.session_dates(slots)

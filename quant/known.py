@@ -1,12 +1,14 @@
 """When a derived value could first be known: the latest `known_at` among the bars it read."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
 NEVER = np.iinfo(np.int64).min  # a slot without a bar: it was read as missing and delays nothing
 
 
-def known_panel(bars: pl.DataFrame, slots: np.ndarray, symbols: tuple[str, ...]) -> np.ndarray:
+def known_panel(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
     """`known_at` of bars as int64 microseconds [slots, symbols]; NEVER where there is no bar.
 
     bars: symbol, timestamp and known_at, every timestamp one of `slots`, every symbol one of `symbols`.

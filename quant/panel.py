@@ -32,9 +32,7 @@ class Panel:
                 )
 
     @classmethod
-    def from_frame(
-        cls, frame: pl.DataFrame, time: Instants, symbols: Sequence[str], columns: Sequence[str]
-    ) -> "Panel":
+    def from_frame(cls, frame: pl.DataFrame, time: Instants, symbols: Sequence[str], columns: Sequence[str]) -> "Panel":
         """The panel of a long frame (symbol, timestamp, columns …); null and absent rows become NaN.
 
         Raises ValueError for a row whose timestamp is not in `time` or whose symbol is not in `symbols`, and
@@ -54,9 +52,7 @@ class Panel:
         place = {symbol: index for index, symbol in enumerate(symbols)}
         strangers = [symbol for symbol in frame["symbol"].unique() if symbol not in place]
         if strangers:
-            raise ValueError(
-                f"symbol {min(strangers)} has rows but is not among the panel's {len(place)} symbols"
-            )
+            raise ValueError(f"symbol {min(strangers)} has rows but is not among the panel's {len(place)} symbols")
         cells = rows * len(place) + frame["symbol"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
         _refuse_twice(frame, cells)
         filled = {name: _scatter(frame[name], cells, (len(time), len(place))) for name in columns}

@@ -25,9 +25,7 @@ class Program:
     many slots before and after a slot its values read. crosses: some entry mixes the symbols of a section.
     """
 
-    def __init__(
-        self, texts: Mapping[str, str], declared: Collection[str], outputs: Mapping[str, Node]
-    ) -> None:
+    def __init__(self, texts: Mapping[str, str], declared: Collection[str], outputs: Mapping[str, Node]) -> None:
         self.texts = dict(texts)
         self.declared = tuple(declared)
         self.outputs = dict(outputs)
@@ -57,9 +55,7 @@ class Program:
         outputs: dict[str, Node] = {}
         texts: dict[str, str] = {}
         for name, entry in entries.items():
-            source = (
-                Source(entry.text, entry.file, name) if isinstance(entry, Entry) else Source(entry, "", name)
-            )
+            source = Source(entry.text, entry.file, name) if isinstance(entry, Entry) else Source(entry, "", name)
             later = entries.keys() - outputs.keys()
             made = parse(source.text, file=source.file, entry=name, names=scope, later=later)
             _check(made, source, lookahead=lookahead, section=section)
@@ -121,9 +117,7 @@ def evaluate(frame: pl.DataFrame, text: str, *, name: str = "value") -> pl.DataF
     symbols = frame["symbol"].unique().sort().to_list()
     panel = Panel.from_frame(frame, time, symbols, program.inputs)
     values = to_frame(panel.time, panel.symbols, program.run(panel))
-    keys = frame.select(
-        "symbol", pl.Series("timestamp", instants(frame["timestamp"])).dt.replace_time_zone("UTC")
-    )
+    keys = frame.select("symbol", pl.Series("timestamp", instants(frame["timestamp"])).dt.replace_time_zone("UTC"))
     return keys.join(values, on=["symbol", "timestamp"], how="left", maintain_order="left")
 
 

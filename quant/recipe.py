@@ -30,9 +30,7 @@ class Recipe:
     columns: tuple[str, ...]  # names that expressions over bars may use
     features: Mapping[str, str]  # name -> expression over columns
     factors: Mapping[str, str]  # name -> expression over columns and features, in the model's order
-    members: tuple[tuple[str, date, date | None], ...] | None = (
-        None  # symbol, first and last day; None: always all
-    )
+    members: tuple[tuple[str, date, date | None], ...] | None = None  # symbol, first and last day; None: always all
 
     @cached_property
     def grid(self) -> Grid:
@@ -108,8 +106,7 @@ class Recipe:
             columns=tuple(values["columns"]),
             features=dict(values["features"]),
             factors=dict(values["factors"]),
-            members=members
-            and tuple((s, date.fromisoformat(a), b and date.fromisoformat(b)) for s, a, b in members),
+            members=members and tuple((s, date.fromisoformat(a), b and date.fromisoformat(b)) for s, a, b in members),
         )
 
     @cached_property

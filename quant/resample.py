@@ -15,17 +15,13 @@ def resample(frame: pl.DataFrame, fine: Grid, coarse: Grid) -> pl.DataFrame:
     bins are the grid's: a bin never crosses a session or a break.
     """
     if fine.calendar != coarse.calendar or fine.step >= coarse.step:
-        raise BarsError(
-            f"cannot resample {fine!r} to {coarse!r}: same calendar and a longer interval are needed"
-        )
+        raise BarsError(f"cannot resample {fine!r} to {coarse!r}: same calendar and a longer interval are needed")
     if not coarse.daily and coarse.step % fine.step:
         raise BarsError(f"cannot resample {fine!r} to {coarse!r}: the one interval does not divide the other")
     stamps = frame["timestamp"].to_numpy()
     off = ~fine.contains(stamps)
     if off.any():
-        raise BarsError(
-            f"{off.sum()} bars are off the grid {fine!r}, first {stamps[off][0]}: validate them first"
-        )
+        raise BarsError(f"{off.sum()} bars are off the grid {fine!r}, first {stamps[off][0]}: validate them first")
     bins = pl.Series(coarse.floor(stamps), dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
     return (
         frame.with_columns(_bin=bins)

@@ -14,7 +14,7 @@ from quant.elementwise import finite
 from quant.kernels import Rule, Windows
 from quant.signature import Number, Operator
 
-RESIDUAL = 1e-4  # weight of all that an exponential mean leaves out, of a total of 1
+RESIDUAL = 1e-5  # weight of all that an exponential mean leaves out, of a total of 1
 N = Number("n")
 TWO = Number("n", low=2)
 DDOF = Number("ddof", 1, low=0, high=1)
@@ -146,33 +146,27 @@ OPERATORS = (
         _since(kernels.ARGMIN),
         "how many slots ago the smallest value was; the newest of equal ones",
     ),
-    _rolling(
-        "argmax", _since(kernels.ARGMAX), "how many slots ago the largest value was; the newest of equal ones"
-    ),
+    _rolling("argmax", _since(kernels.ARGMAX), "how many slots ago the largest value was; the newest of equal ones"),
     _rolling("var", _var, "variance, divided by count - ddof", numbers=(TWO, DDOF)),
     _rolling("std", _std, "standard deviation, divided by count - ddof", numbers=(TWO, DDOF)),
     _rolling("skew", _skew, "sample skewness G1, as pandas and SAS have it", numbers=(Number("n", low=3),)),
-    _rolling(
-        "kurt", _kurt, "sample excess kurtosis G2, as pandas and SAS have it", numbers=(Number("n", low=4),)
-    ),
+    _rolling("kurt", _kurt, "sample excess kurtosis G2, as pandas and SAS have it", numbers=(Number("n", low=4),)),
     _rolling("cov", _cov, "covariance, divided by count - ddof", "x y", (TWO, DDOF)),
     _rolling("corr", _corr, "Pearson correlation; missing where one of them is constant", "x y", (TWO,)),
     _rolling("beta", _beta, "slope of the regression of x on y", "x y", (TWO,)),
     _rolling("slope", _slope, "slope of the regression on time, per slot", numbers=(TWO,)),
-    _rolling(
-        "rsquare", _rsquare, "share of the variance that the regression on time explains", numbers=(TWO,)
-    ),
+    _rolling("rsquare", _rsquare, "share of the variance that the regression on time explains", numbers=(TWO,)),
     _rolling("residual", _residual, "last value less the regression on time", numbers=(TWO,)),
     _rolling(
         "ema",
         lambda w, n: _decayed_mean(w, _ema_keep(n)),
-        "exponential mean of span n (weight 2 / (n + 1)), over the slots that hold 1 - 1e-4 of the weight",
+        "exponential mean of span n (weight 2 / (n + 1)), over the slots that hold 1 - 1e-5 of the weight",
         slots=lambda n: _taps(_ema_keep(n)),
     ),
     _rolling(
         "wilder",
         lambda w, n: _decayed_mean(w, _wilder_keep(n)),
-        "Wilder's exponential mean (weight 1 / n), over the slots that hold 1 - 1e-4 of the weight",
+        "Wilder's exponential mean (weight 1 / n), over the slots that hold 1 - 1e-5 of the weight",
         slots=lambda n: _taps(_wilder_keep(n)),
     ),
     *(

@@ -28,9 +28,7 @@ def _total(x: mx.array) -> mx.array:
 
 
 def _count(x: mx.array) -> mx.array:
-    return mx.sum(
-        present(finite(x)).astype(mx.float32), axis=1, keepdims=True
-    )  # whole numbers: exact in any order
+    return mx.sum(present(finite(x)).astype(mx.float32), axis=1, keepdims=True)  # whole numbers: exact in any order
 
 
 def _demean(x: mx.array) -> mx.array:
@@ -77,9 +75,7 @@ def _section(name: str, compute: Callable[[mx.array], mx.array], summary: str) -
 
 
 OPERATORS = (
-    _section(
-        "rank", _rank, "rank among the section's symbols as a share of their number, ties averaged: in (0, 1]"
-    ),
+    _section("rank", _rank, "rank among the section's symbols as a share of their number, ties averaged: in (0, 1]"),
     _section("demean", _demean, "x less the section's mean"),
     _section("zscore", _zscore, "x less the section's mean, in sample standard deviations of the section"),
     _section("scale", _scale, "x divided by the section's sum of |x|"),

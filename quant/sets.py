@@ -51,9 +51,7 @@ def expand(
     return entries
 
 
-def _family(
-    pattern: str, value: Declared, set_name: str, file: str, names: Mapping[str, Sequence[str]]
-) -> list[Entry]:
+def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapping[str, Sequence[str]]) -> list[Entry]:
     fields = {"expr": value} if isinstance(value, str) else dict(value)
     if not isinstance(fields.get("expr"), str):
         raise ExpressionError(f"{file}: {pattern} has no expr: write `{pattern}: {{expr: …}}`")

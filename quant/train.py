@@ -86,12 +86,8 @@ def _check(X: np.ndarray, y: np.ndarray, split: Split, names: Sequence[str]) -> 
             f"and a column per name ({len(names)})"
         )
     if len(split.train) < MIN_ROWS:
-        raise ValueError(
-            f"{len(split.train)} training rows are too few (at least {MIN_ROWS}): {split.counts}"
-        )
+        raise ValueError(f"{len(split.train)} training rows are too few (at least {MIN_ROWS}): {split.counts}")
     for part in ("train", "valid"):
         bad = int((~np.isfinite(y[getattr(split, part)])).sum())
         if bad:
-            raise ValueError(
-                f"{bad} of {len(getattr(split, part))} {part} labels are not finite: drop them first"
-            )
+            raise ValueError(f"{bad} of {len(getattr(split, part))} {part} labels are not finite: drop them first")

@@ -71,9 +71,7 @@ def validate(frame: pl.DataFrame, grid: Grid) -> Checked:
     found = dict(rejected["reason"].value_counts().iter_rows())
     notes = [*_order(rows), *_scales(good, rejected)]
     if "off_grid" in found:
-        notes += session_shifts(
-            rows.filter(pl.col("reason").is_null() | (pl.col("reason") == "off_grid")), grid
-        )
+        notes += session_shifts(rows.filter(pl.col("reason").is_null() | (pl.col("reason") == "off_grid")), grid)
     return Checked(
         good=known(good.drop("_row", "reason").sort(KEY), grid),
         rejected=rejected.drop("_row"),
@@ -94,9 +92,7 @@ def _failures(rows: pl.DataFrame) -> pl.DataFrame:
         if unplaced.height:
             raise RuntimeError(f"Pandera reports a failure without its row: {unplaced.row(0)}") from errors
         rank = {reason: place for place, reason in enumerate(REASONS)}
-        worst = cases.group_by("index").agg(
-            pl.col("check").sort_by(pl.col("check").replace_strict(rank)).first()
-        )
+        worst = cases.group_by("index").agg(pl.col("check").sort_by(pl.col("check").replace_strict(rank)).first())
         return worst.select(_row=pl.col("index").cast(pl.UInt32), reason="check")
     return pl.DataFrame(schema={"_row": pl.UInt32, "reason": pl.String})
 
@@ -128,16 +124,12 @@ def _repeats(rows: pl.DataFrame) -> pl.DataFrame:
     judged = judged.with_columns(_kept=pl.col("_value").last().over(KEY))
     lost = judged.filter(pl.col("_row") != pl.col("_last"))
     equal = pl.col("_value").eq_missing(pl.col("_kept"))
-    return lost.select(
-        "_row", _repeat=pl.when(equal).then(pl.lit("duplicate")).otherwise(pl.lit("duplicate_key"))
-    )
+    return lost.select("_row", _repeat=pl.when(equal).then(pl.lit("duplicate")).otherwise(pl.lit("duplicate_key")))
 
 
 def _order(rows: pl.DataFrame) -> list[str]:
     """Whether a symbol's bars came out of order; they are sorted, and it is said."""
-    backwards = (
-        rows.select(pl.col("timestamp") < pl.col("timestamp").shift(1).over("symbol")).to_series().sum()
-    )
+    backwards = rows.select(pl.col("timestamp") < pl.col("timestamp").shift(1).over("symbol")).to_series().sum()
     return [f"unsorted: time runs backwards at {backwards} places; bars were sorted"] if backwards else []
 
 
@@ -150,9 +142,7 @@ def _scales(good: pl.DataFrame, rejected: pl.DataFrame) -> list[str]:
         .group_by("symbol")
         .agg(n=pl.len(), ratio=ratio.median(), spread=(ratio / ratio.median() - 1).abs().max())
     )
-    constant = pairs.filter(
-        pl.col("n") > 1, pl.col("spread") < 1e-4, (pl.col("ratio") - 1).abs() > 1e-3
-    ).sort("symbol")
+    constant = pairs.filter(pl.col("n") > 1, pl.col("spread") < 1e-4, (pl.col("ratio") - 1).abs() > 1e-3).sort("symbol")
     return [
         f"{symbol}: {n} bars came in two price scales; the last to arrive are kept, {ratio:.6g} of the others"
         for symbol, n, ratio, _ in constant.iter_rows()

@@ -17,9 +17,7 @@ from dagster_postgres.auth import PgTokenProvider
 from resources.database import Database
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG = {
-    "root": Field(StringSource, is_required=False, description="store root; default: TENOR_HOME, or .tenor")
-}
+CONFIG = {"root": Field(StringSource, is_required=False, description="store root; default: TENOR_HOME, or .tenor")}
 
 
 def store_root() -> Path:
@@ -65,9 +63,7 @@ class Storage(DagsterPostgresStorage):
         return CONFIG
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> "Storage":
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> "Storage":
         database = Database(_root(config_value))
         return cls(
             postgres_url=database.sqlalchemy_url("dagster"),
@@ -84,9 +80,7 @@ class Artifacts(LocalArtifactStorage):
         return CONFIG
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> "Artifacts":
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> "Artifacts":
         return cls(str(_root(config_value) / "dagster"), inst_data)
 
 

@@ -70,9 +70,7 @@ class _External:
         self._query = dict(parse_qsl(self._parts.query))
         host = self._parts.hostname or self._query.get("host", "localhost")
         port = self._parts.port or self._query.get("port", 5432)
-        self.place = (
-            f"host {host}, port {port}, database {self._parts.path.lstrip('/') or self._parts.username}"
-        )
+        self.place = f"host {host}, port {port}, database {self._parts.path.lstrip('/') or self._parts.username}"
         self._ready = False
 
     def url(self, name: str) -> str:

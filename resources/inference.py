@@ -97,10 +97,6 @@ class Inference:
         """Make the service serve what the ledger says; InferenceError with the reason where it refuses."""
         return self._ask("POST", f"/models/{horizon}/load")
 
-    def newest(self, horizon: str) -> Predicted:
-        """Predictions for the newest section that the serving bundle carries in its golden data."""
-        return self._predict(self._ask("GET", f"/models/{horizon}/example?section=true"))
-
     def predict_rows(self, horizon: str, frame: pl.DataFrame) -> Predicted:
         """Predict from factors. frame: symbol, timestamp, a column per factor (null or NaN: missing)."""
         names = [name for name in frame.columns if name not in ("symbol", "timestamp")]
@@ -114,9 +110,7 @@ class Inference:
         ]
         return self._predict({"horizon": horizon, "rows": rows})
 
-    def predict_bars(
-        self, horizon: str, bars: pl.DataFrame, last: int = 1, absent: Collection[str] = ()
-    ) -> Predicted:
+    def predict_bars(self, horizon: str, bars: pl.DataFrame, last: int = 1, absent: Collection[str] = ()) -> Predicted:
         """Predict the newest `last` slots from bars.
 
         bars: rows of the bars table, the whole section where the model needs it, reaching its look-back.

@@ -60,11 +60,7 @@ class Registry:
 
     def horizons(self) -> list[str]:
         """Horizons that have a bundle or a ledger."""
-        return (
-            sorted(folder.name for folder in self._root.iterdir() if folder.is_dir())
-            if self._root.is_dir()
-            else []
-        )
+        return sorted(folder.name for folder in self._root.iterdir() if folder.is_dir()) if self._root.is_dir() else []
 
     # -- bundles ---------------------------------------------------------------------------------------------
 
@@ -93,9 +89,7 @@ class Registry:
         if not folder.is_dir():
             self._require(horizon, id)
         try:
-            bundle = Bundle.from_files(
-                {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-            )
+            bundle = Bundle.from_files({file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()})
         except BundleError as error:
             raise BundleError(f"bundle {id} of {horizon}: {error}") from error
         if (bundle.horizon, bundle.id) != (horizon, id):
@@ -156,9 +150,7 @@ class Registry:
         try:
             return Entry.from_json(file.read_bytes())
         except (ValueError, KeyError, TypeError) as error:
-            raise RegistryError(
-                f"ledger entry {file} is damaged: {error}; restore it or remove it"
-            ) from error
+            raise RegistryError(f"ledger entry {file} is damaged: {error}; restore it or remove it") from error
 
     def _append(self, horizon: str, decide: Callable[[list[Entry]], tuple[str, Action]], why: str) -> Entry:
         """Link the next number to a finished file; where another writer took it, decide again."""
@@ -179,16 +171,12 @@ class Registry:
                 return entry
         finally:
             draft.unlink(missing_ok=True)
-        raise RegistryError(
-            f"the ledger of {horizon} grew {ATTEMPTS} times while we tried to append: try again"
-        )
+        raise RegistryError(f"the ledger of {horizon} grew {ATTEMPTS} times while we tried to append: try again")
 
     def _require(self, horizon: str, id: str) -> None:
         known = self.bundles(horizon)
         if id not in known:
-            raise RegistryError(
-                f"no bundle {id!r} of horizon {horizon!r}; there are: {', '.join(known) or 'none'}"
-            )
+            raise RegistryError(f"no bundle {id!r} of horizon {horizon!r}; there are: {', '.join(known) or 'none'}")
 
     def _place(self, target: Path, files: Mapping[str, bytes]) -> None:
         """Write the files to a folder of another name, then rename it: readers see all of them or none."""

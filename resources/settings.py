@@ -4,6 +4,7 @@ import os
 import shlex
 
 import dagster as dg
+from pydantic import Field
 
 from conf.compose import check_value_only, compose
 from conf.schema import Horizon
@@ -19,7 +20,7 @@ def structural_overrides() -> list[str]:
 class Settings(dg.ConfigurableResource):
     """Value overrides in Hydra's grammar, e.g. `model.num_leaves=63`; they live for one run."""
 
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
 
     def horizon(self, name: str) -> Horizon:
         """The resolved config of one horizon under this run's overrides; ConfigError on a structural one."""

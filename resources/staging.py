@@ -58,9 +58,7 @@ class Staged:
             raise LakeError(f"batches for table {self.table} differ in columns, types or order: {differ}")
         foreign = set(batch[PARTITION].unique()) - self.keys
         if foreign:
-            raise LakeError(
-                f"a batch for table {self.table} has rows of {foreign}, which is not being written"
-            )
+            raise LakeError(f"a batch for table {self.table} has rows of {foreign}, which is not being written")
         self.digest.add(batch)
         self._buffer.append(batch)
         self._buffered += batch.height
@@ -96,9 +94,7 @@ class Staged:
 
 def delta_schema(schema: pl.Schema | None) -> Schema:
     """The Delta schema of a frame's columns."""
-    return Schema.from_arrow(
-        pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    )
+    return Schema.from_arrow(pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
 
 
 def _statistics(rows: pl.DataFrame) -> str:

@@ -34,6 +34,4 @@ def ids(timestamp: pl.Series, symbol: pl.Series) -> list[str]:
 
 def timestamps(made: Iterable[UUID]) -> pl.Series:
     """The bar starts that ids were made of, as Datetime(us, UTC)."""
-    return pl.Series([(one.time - EPOCH) // 10 for one in made], dtype=pl.Int64).cast(
-        pl.Datetime("us", "UTC")
-    )
+    return pl.Series([(one.time - EPOCH) // 10 for one in made], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))

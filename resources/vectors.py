@@ -102,8 +102,8 @@ class Vectors:
         """The stored bars known at `before` that are nearest to `vector` (Euclidean), nearest first.
 
         `symbol` and [start, end) of the bars narrow the search. Exact unless `index` was called: 0.1 s
-        for 200,000 vectors of 32 numbers. LookupError if the horizon has no vectors yet, ValueError if `vector`
-        is of another length.
+        for 200,000 vectors of 32 numbers. LookupError if the horizon has no vectors yet, ValueError if
+        `vector` is of another length.
         """
         from timescale_vector import client as timescale
 
@@ -113,8 +113,7 @@ class Vectors:
             raise LookupError(f"horizon {horizon} has no vectors yet: materialize its vectors step first")
         if len(vector) != len(columns):
             raise ValueError(
-                f"the vector has {len(vector)} numbers, those of {horizon} have {len(columns)}: "
-                f"{', '.join(columns)}"
+                f"the vector has {len(vector)} numbers, those of {horizon} have {len(columns)}: {', '.join(columns)}"
             )
         with closing(self._client(horizon, len(columns))) as client:
             found = client.search(
@@ -206,17 +205,13 @@ def _create(cursor: Any, builder: Any, columns: Sequence[str]) -> None:
     cursor.execute(text.replace("public.uuid_timestamp", "uuid_timestamp"))
     table = sql.Identifier(builder.table_name)
     cursor.execute(sql.SQL("CREATE INDEX ON {} (uuid_timestamp(id))").format(table))
-    cursor.execute(
-        sql.SQL("COMMENT ON TABLE {} IS %s").format(table), (json.dumps({"columns": list(columns)}),)
-    )
+    cursor.execute(sql.SQL("COMMENT ON TABLE {} IS %s").format(table), (json.dumps({"columns": list(columns)}),))
 
 
 def _less(text: str, pattern: str) -> str:
     shorter, found = re.subn(pattern, "", text, flags=re.DOTALL)
     if found != 1:
-        raise DatabaseError(
-            f"timescale-vector's SQL has changed: {pattern!r} is in it {found} times, not once"
-        )
+        raise DatabaseError(f"timescale-vector's SQL has changed: {pattern!r} is in it {found} times, not once")
     return shorter
 
 
@@ -241,8 +236,7 @@ def _check(horizon: str, rows: pl.DataFrame, start: datetime, end: datetime, col
     """ValueError that names the first row, or the setting, that cannot be stored."""
     if not 1 <= len(columns) <= MOST_DIMENSIONS:
         raise ValueError(
-            f"vectors of {horizon} would have {len(columns)} numbers: choose 1 to {MOST_DIMENSIONS} in "
-            "vectors.columns"
+            f"vectors of {horizon} would have {len(columns)} numbers: choose 1 to {MOST_DIMENSIONS} in vectors.columns"
         )
     if dict(rows.schema) != ROWS:
         raise ValueError(f"vectors of {horizon}: the rows are {dict(rows.schema)}, not {ROWS}")

@@ -41,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     env = os.environ.get
-    parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Serve the champions of a registry."
-    )
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve the champions of a registry.")
     add = parser.add_argument
     add("--store", default=env("TENOR_HOME", ".tenor"), help="store root (TENOR_HOME; .tenor)")
     add(

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from resources.clock import Clock, SystemClock
 from resources.registry import Registry
@@ -60,4 +61,7 @@ def create_app(
     app.add_middleware(Observe)  # added last, so outermost: it sees every answer
     problems.install(app)
     app.include_router(routes.router)
+    # Drift and evaluation pages that the pipeline wrote: a link from the Dagster UI ends here.
+    reports = Path(store_root).resolve() / "reports"
+    app.mount("/reports", StaticFiles(directory=reports, html=True, check_dir=False), name="reports")
     return app

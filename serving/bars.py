@@ -72,9 +72,7 @@ def _off_grid(frame: pl.DataFrame, bundle: Bundle) -> Iterator[dict[str, Any]]:
     grid = bundle.recipe.grid
     stamps = frame["timestamp"].dt.replace_time_zone(None).to_numpy()
     for index in np.flatnonzero(~grid.contains(stamps)).tolist():
-        detail = (
-            f"{stamps[index]}Z is not the start of a {grid.interval} bar of calendar {grid.calendar.name}"
-        )
+        detail = f"{stamps[index]}Z is not the start of a {grid.interval} bar of calendar {grid.calendar.name}"
         yield field_error(["bars", index, "timestamp"], detail)
 
 

@@ -37,17 +37,13 @@ class Bar(BaseModel):
     __pydantic_extra__: dict[str, Number | None]
 
     symbol: str
-    timestamp: AwareDatetime = Field(
-        description="START of the bar; daily bars: the session date at 00:00 UTC"
-    )
+    timestamp: AwareDatetime = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
     open: Number
     high: Number
     low: Number
     close: Number
     volume: Number | None = Field(default=None, description="null where the venue reports none")
-    price_factor: Number = Field(
-        default=1.0, gt=0, description="cumulative forward adjustment; 1 before any split"
-    )
+    price_factor: Number = Field(default=1.0, gt=0, description="cumulative forward adjustment; 1 before any split")
     volume_factor: Number = Field(default=1.0, gt=0, description="cumulative forward adjustment of volume")
 
     @property
@@ -63,9 +59,7 @@ class PredictRows(Message):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {"horizon": "5m", "rows": [{"symbol": "AAA", "factors": {"rsi_14": 55.2, "macd": None}}]}
-            ]
+            "examples": [{"horizon": "5m", "rows": [{"symbol": "AAA", "factors": {"rsi_14": 55.2, "macd": None}}]}]
         }
     )
 
@@ -75,12 +69,8 @@ class PredictBars(Message):
 
     horizon: str
     bars: list[Bar] = Field(min_length=1, max_length=MAX_BARS)
-    last: int = Field(
-        default=1, ge=1, le=MAX_LAST, description="predict the newest so many slots of the grid"
-    )
-    absent: list[str] = Field(
-        default=[], description="symbols of the section that truly have no bar in this window"
-    )
+    last: int = Field(default=1, ge=1, le=MAX_LAST, description="predict the newest so many slots of the grid")
+    absent: list[str] = Field(default=[], description="symbols of the section that truly have no bar in this window")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -154,17 +144,11 @@ class Model(Message):
     )
     interval: str | None = None
     calendar: str | None = None
-    look_back: int | None = Field(
-        default=None, description="slots before the first predicted one that bars must reach"
-    )
-    needs_section: bool | None = Field(
-        default=None, description="whether bars of all symbols must be sent together"
-    )
+    look_back: int | None = Field(default=None, description="slots before the first predicted one that bars must reach")
+    needs_section: bool | None = Field(default=None, description="whether bars of all symbols must be sent together")
     symbols: list[str] = []
     factors: list[str] = []
-    columns: list[str] = Field(
-        default=[], description="bar columns and calendar fields that the expressions read"
-    )
+    columns: list[str] = Field(default=[], description="bar columns and calendar fields that the expressions read")
     label: dict[str, Any] = {}
     scores: dict[str, Any] = {}
 

@@ -90,18 +90,13 @@ class Predictors:
         """What serves `horizon` now; 404 for an unknown horizon, 503 with what to do while nothing serves."""
         if predictor := self.get(horizon):
             return predictor
-        wait, kind = "60", "no-bundle-serves"
-        if refusal := self.refusals.get(horizon):
-            why = f"{refusal.why}; nothing serves {horizon}: train again with `tenor run horizon={horizon}`"
-        elif self.status(horizon) == "loading":
-            wait, kind, why = (
-                "1",
-                "loading",
-                f"the first bundle of {horizon} is being loaded: ask again in a second",
-            )
-        else:
-            why = f"{horizon} has no promoted model yet: train one with `tenor run horizon={horizon}`"
-        raise Problem(503, kind, why, headers={"retry-after": wait}, horizon=horizon)
+        if self.status(horizon) == "loading":
+            why = f"the first bundle of {horizon} is being loaded: ask again in a second"
+            raise Problem(503, "loading", why, headers={"retry-after": "1"}, horizon=horizon)
+        refusal = self.refusals.get(horizon)
+        found = refusal.why if refusal else f"{horizon} has no promoted model yet"
+        why = f"{found}; nothing serves {horizon}: train with `tenor run horizon={horizon}`"
+        raise Problem(503, "no-bundle-serves", why, headers={"retry-after": "60"}, horizon=horizon)
 
     def status(self, horizon: str) -> Status:
         """`serving` wins: a horizon whose newest bundle was refused still serves the one before."""
@@ -131,9 +126,8 @@ class Predictors:
         while True:
             try:
                 for horizon in self.horizons():
-                    with suppress(
-                        Problem
-                    ):  # logged where it was refused; the other horizons load all the same
+                    # What is refused was logged there; the other horizons load all the same.
+                    with suppress(Problem):
                         await loop.run_in_executor(self._loader, self._load, horizon, RETRY)
             except OSError:
                 log.exception("the registry cannot be read; what serves keeps serving")
@@ -150,9 +144,7 @@ class Predictors:
         if horizon not in known:
             near = nearest(horizon, known)
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise Problem(
-                404, "unknown-horizon", f"no horizon {horizon!r}; {hint}", horizon=horizon, nearest=near
-            )
+            raise Problem(404, "unknown-horizon", f"no horizon {horizon!r}; {hint}", horizon=horizon, nearest=near)
 
     def _load(self, horizon: str, patience: timedelta = timedelta(0)) -> Swap:
         """On the loader thread. patience: a bundle refused less than this ago is not tried again."""
@@ -201,9 +193,7 @@ class Predictors:
 
     def _refuse(self, horizon: str, entry: Entry | None, error: Exception) -> Problem:
         """Record and log why the ledger's word is not followed."""
-        what = (
-            f"bundle {entry.id} of {horizon} (ledger {entry.number})" if entry else f"the ledger of {horizon}"
-        )
+        what = f"bundle {entry.id} of {horizon} (ledger {entry.number})" if entry else f"the ledger of {horizon}"
         refusal = Refusal(
             entry.number if entry else None,
             entry.id if entry else None,

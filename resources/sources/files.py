@@ -98,9 +98,7 @@ class FileSource:
         table = (pl.scan_csv(files, try_parse_dates=True) if csv else pl.scan_parquet(files)).collect()
         missing = [name for name in ACTIONS if name not in table.columns]
         if missing:
-            raise SourceError(
-                f"{self._actions} lacks {', '.join(missing)}; it has {', '.join(table.columns)}"
-            )
+            raise SourceError(f"{self._actions} lacks {', '.join(missing)}; it has {', '.join(table.columns)}")
         return table.select(pl.col(name).cast(kind) for name, kind in ACTIONS.items())
 
     @cached_property

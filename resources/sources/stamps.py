@@ -51,9 +51,7 @@ class Stamps:
         bad = parsed.is_null()
         if bad.any():
             value = stamps.filter(bad)[0]
-            raise SourceError(
-                f"{self.path}: {bad.sum()} of {len(bad)} stamps are no times, the first {value!r}"
-            )
+            raise SourceError(f"{self.path}: {bad.sum()} of {len(bad)} stamps are no times, the first {value!r}")
         return parsed
 
     def _instants(self, local: pl.Series) -> tuple[pl.Series, pl.Series | None]:
@@ -64,9 +62,7 @@ class Stamps:
             return sure.dt.convert_time_zone("UTC"), None
         twice = local.dt.replace_time_zone(self.timezone, ambiguous="earliest", non_existent="null")
         # Clocks skip an hour or less: an hour on, every local time exists.
-        never = local.dt.offset_by("1h").dt.replace_time_zone(
-            self.timezone, ambiguous="earliest", non_existent="null"
-        )
+        never = local.dt.offset_by("1h").dt.replace_time_zone(self.timezone, ambiguous="earliest", non_existent="null")
         doubt = pl.when(twice.is_null()).then(pl.lit("nonexistent_time")).otherwise(pl.lit("ambiguous_time"))
         placed = pl.select(
             at=pl.coalesce(sure, twice, never).dt.convert_time_zone("UTC"),

@@ -124,17 +124,13 @@ class SyntheticSource:
         return _market(self._grid.calendar, self._grid.interval, *self._key)
 
     def _cut(self, start: datetime, end: datetime) -> slice:
-        edges = np.array(
-            [moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end)], "datetime64[us]"
-        )
+        edges = np.array([moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end)], "datetime64[us]")
         first, last = np.searchsorted(self._market.slots, edges)
         return slice(int(first), int(last))
 
     def _long(self, cut: slice, columns: dict[str, Floats]) -> pl.DataFrame:
         slots = self._market.slots[cut]
-        stamps = pl.Series(np.repeat(slots, len(self._names)), dtype=pl.Datetime("us")).dt.replace_time_zone(
-            "UTC"
-        )
+        stamps = pl.Series(np.repeat(slots, len(self._names)), dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
         names = pl.Series(self._names * len(slots), dtype=pl.String)
         return pl.DataFrame({"symbol": names, "timestamp": stamps, **columns})
 
@@ -161,9 +157,7 @@ def _market(
 
     def normal(*shape: int) -> Floats:
         """Normal draws [T, ...], each session's from its own generator."""
-        return np.concatenate(
-            [draw.standard_normal((n, *shape)) for draw, n in zip(draws, count, strict=True)]
-        )
+        return np.concatenate([draw.standard_normal((n, *shape)) for draw, n in zip(draws, count, strict=True)])
 
     once = np.random.default_rng([seed, symbols])
     base = once.uniform(50, 200, symbols)
@@ -186,9 +180,7 @@ def _market(
     wicks = 0.5 * volatility * np.abs(normal(2, symbols)).transpose(1, 0, 2)
     high, low = np.maximum(open_, close) + wicks[0], np.minimum(open_, close) - wicks[1]
     volume = np.exp(turnover + SHOWN * state + 0.3 * normal(symbols))
-    present = (
-        np.concatenate([draw.random((n, symbols)) for draw, n in zip(draws, count, strict=True)]) >= gap_rate
-    )
+    present = np.concatenate([draw.random((n, symbols)) for draw, n in zip(draws, count, strict=True)]) >= gap_rate
 
     actions = _splits(dates, splits, symbols, once)
     ratio = np.ones((len(slots), symbols))
@@ -208,9 +200,7 @@ def _regimes(draws: Sequence[np.random.Generator]) -> Floats:
     return np.array(levels)
 
 
-def _day_shape(
-    session: npt.NDArray[np.int64], first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]
-) -> Floats:
+def _day_shape(session: npt.NDArray[np.int64], first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> Floats:
     """A U over each session: 1.4 at its ends, 0.8 in the middle, 1 where a session is one bar."""
     place = (np.arange(len(session)) - first[session] + 0.5) / count[session]
     return np.where(count[session] > 1, 0.8 + 0.6 * (2 * place - 1) ** 2, 1.0)
@@ -225,14 +215,9 @@ def _state(noise: Floats) -> Floats:
     return state
 
 
-def _splits(
-    dates: npt.NDArray[np.datetime64], splits: int, symbols: int, once: np.random.Generator
-) -> pl.DataFrame:
+def _splits(dates: npt.NDArray[np.datetime64], splits: int, symbols: int, once: np.random.Generator) -> pl.DataFrame:
     """The first symbols split 2, 3 or 4 for 1 once, in the middle third of the sessions."""
     chosen = range(min(splits, symbols))
     days = [dates[once.integers(len(dates) // 3, 2 * len(dates) // 3 + 1)].item() for _ in chosen]
-    rows = [
-        (f"S{number:03d}", day, float(once.integers(2, 5)), 0.0)
-        for number, day in zip(chosen, days, strict=True)
-    ]
+    rows = [(f"S{number:03d}", day, float(once.integers(2, 5)), 0.0) for number, day in zip(chosen, days, strict=True)]
     return pl.DataFrame(rows, schema=ACTIONS, orient="row")

@@ -72,9 +72,7 @@ def test_a_file_that_changes_is_read_again(folder: Path) -> None:
 
 
 def test_the_folder_that_tenor_conf_names_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "horizon" / "2h.yaml").write_text(
-        (folder / "horizon" / "1h.yaml").read_text().replace("1h", "2h")
-    )
+    (folder / "horizon" / "2h.yaml").write_text((folder / "horizon" / "1h.yaml").read_text().replace("1h", "2h"))
     monkeypatch.setenv("TENOR_CONF", str(folder))
     assert "2h" in horizons()
     assert compose(["horizon=2h"])["2h"].minutes == 120
@@ -113,9 +111,7 @@ def test_another_source_takes_nothing_from_the_one_before(folder: Path) -> None:
 
 
 def test_csv_and_parquet_differ_only_in_their_kind(folder: Path) -> None:
-    parquet, csv = (
-        compose([f"source={kind}", "source.path=x"], folder)["5m"].source for kind in ("parquet", "csv")
-    )
+    parquet, csv = (compose([f"source={kind}", "source.path=x"], folder)["5m"].source for kind in ("parquet", "csv"))
     assert parquet.model_dump(exclude={"kind"}) == csv.model_dump(exclude={"kind"})
 
 
@@ -132,9 +128,7 @@ def test_the_finer_horizon_comes_along_and_first(folder: Path) -> None:
 
 
 def test_what_a_horizon_is_does_not_change_in_the_finer_one_it_needs(folder: Path) -> None:
-    built = compose(
-        ["horizon=5m", "bars.from=1m", "interval=10m", "partition=month", "source.seed=3"], folder
-    )
+    built = compose(["horizon=5m", "bars.from=1m", "interval=10m", "partition=month", "source.seed=3"], folder)
     assert (built["1m"].interval, built["1m"].partition, built["1m"].bars.from_) == ("1m", "day", "source")
     assert (built["5m"].interval, built["5m"].partition) == ("10m", "month")
     assert built["1m"].source.seed == built["5m"].source.seed == 3
@@ -156,9 +150,7 @@ def test_days_may_be_made_of_any_bars_of_a_session(folder: Path) -> None:
     assert list(compose(["horizon=1d", "bars.from=1h"], folder)) == ["1h", "1d"]
 
 
-def test_the_store_lies_where_tenor_home_says_unless_typed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_store_lies_where_tenor_home_says_unless_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compose([], folder)["5m"].store.root == ".tenor"
     monkeypatch.setenv("TENOR_HOME", "/data/tenor")
     assert compose([], folder)["5m"].store.root == "/data/tenor"
@@ -182,9 +174,7 @@ def test_hydra_itself_composes_the_same(folder: Path) -> None:
     ours = plain(compose(["horizon=1h", "model.num_leaves=63", "features=[volume]"], folder)["1h"])
 
     def present(value: object) -> object:
-        return (
-            {k: present(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-        )
+        return {k: present(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
     assert ours == {"name": "1h", **present(OmegaConf.to_container(theirs, resolve=True))}
 

@@ -132,18 +132,14 @@ def test_bars_that_do_not_divide_evenly_are_refused(mistake: Mistake) -> None:
     assert "15m bars do not make up 50m bars" in message
 
 
-@pytest.mark.parametrize(
-    "word", ["store.database_url=postgres://me:s3cret@db/x", "store.database_url='a,s3cret'"]
-)
+@pytest.mark.parametrize("word", ["store.database_url=postgres://me:s3cret@db/x", "store.database_url='a,s3cret'"])
 def test_a_secret_is_refused_and_not_repeated(mistake: Mistake, word: str) -> None:
     message = mistake(word)
     assert "TENOR_DATABASE_URL" in message
     assert "s3cret" not in message
 
 
-@pytest.mark.parametrize(
-    "word", ["store.database_url=a,s3cret", "store.database_url=(s3cret", "x.database_url"]
-)
+@pytest.mark.parametrize("word", ["store.database_url=a,s3cret", "store.database_url=(s3cret", "x.database_url"])
 def test_a_secret_is_not_repeated_where_its_word_cannot_be_read(mistake: Mistake, word: str) -> None:
     assert "s3cret" not in mistake(word)
 

@@ -87,9 +87,7 @@ def test_a_session_template_is_checked(
         assert part in message
 
 
-@pytest.mark.parametrize(
-    "text", ["a: [1, 2\nb: 3\n", "a: 1\n b: 2\n", "a: 1\na: 2\n", "- 1\na: 2\n", "a: '\n"]
-)
+@pytest.mark.parametrize("text", ["a: [1, 2\nb: 3\n", "a: 1\n b: 2\n", "a: 1\na: 2\n", "- 1\na: 2\n", "a: '\n"])
 def test_a_file_that_is_not_yaml_is_named(folder: Path, mistake: Mistake, text: str) -> None:
     (folder / "costs" / "default.yaml").write_text(text)
     message = mistake()
@@ -97,9 +95,7 @@ def test_a_file_that_is_not_yaml_is_named(folder: Path, mistake: Mistake, text: 
     assert "not valid YAML" in message
 
 
-@pytest.mark.parametrize(
-    "header", ["", "# @package features\n", "# @package features.technicals\n", "# technical\n"]
-)
+@pytest.mark.parametrize("header", ["", "# @package features\n", "# @package features.technicals\n", "# technical\n"])
 def test_a_set_without_its_package_line_is_told_the_line(folder: Path, mistake: Mistake, header: str) -> None:
     (folder / "features" / "technical.yaml").write_text(f"{header}rsi_14: rsi(close, 14)\n")
     message = mistake()
@@ -120,9 +116,7 @@ def test_a_group_file_needs_no_package_line(folder: Path, mistake: Mistake) -> N
 
 
 def test_a_name_in_two_sets_names_both_files(folder: Path, mistake: Mistake) -> None:
-    (folder / "features" / "volume.yaml").write_text(
-        "# @package features.volume\n\nrsi_14: rsi(volume, 14)\n"
-    )
+    (folder / "features" / "volume.yaml").write_text("# @package features.volume\n\nrsi_14: rsi(volume, 14)\n")
     message = mistake("features=[technical,volume]")
     assert message.startswith("conf/features/volume.yaml:3: rsi_14 ")
     assert "conf/features/technical.yaml:2" in message
@@ -163,9 +157,7 @@ def test_a_yml_file_is_not_overlooked(folder: Path, mistake: Mistake) -> None:
     assert "Rename conf/horizon/2h.yml to 2h.yaml" in mistake("horizon=2h")
 
 
-def test_a_folder_without_config_is_told(
-    folder: Path, mistake: Mistake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_without_config_is_told(folder: Path, mistake: Mistake, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("TENOR_CONF", str(folder / "horizon"))
     with pytest.raises(ConfigError, match=r"TENOR_CONF: .*horizon has no config\.yaml"):

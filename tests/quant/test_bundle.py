@@ -79,7 +79,8 @@ def bundle() -> Bundle:
         label={"name": "forward_return", "text": "lead(close, 1) / close - 1", "lookahead": 1},
         digests=DIGESTS,
         golden_bars=newest,
-        counts=split.counts, spans={},
+        counts=split.counts,
+        spans={},
         scores={"model": {"rank_ic": 0.1}},
         statistics=feature_statistics(X, list(FACTORS)),
     )
@@ -139,9 +140,7 @@ def test_a_recipe_survives_json():
 def test_too_short_bars_are_refused_with_the_number_that_is_needed():
     recipe = make_recipe()
     few = make_bars().filter(pl.col("timestamp") > pl.col("timestamp").unique().sort().gather(-6).first())
-    with pytest.raises(
-        RecipeError, match=f"{recipe.lookback} slots of look-back.*send {recipe.lookback + 1}"
-    ):
+    with pytest.raises(RecipeError, match=f"{recipe.lookback} slots of look-back.*send {recipe.lookback + 1}"):
         recipe.rows(few, last=1)
 
 

@@ -88,9 +88,7 @@ def test_times_may_be_datetimes_and_the_order_of_rows_does_not_matter():
     shuffle = np.random.default_rng(0).permutation(len(time))
     plain = holdout(time, end, valid=0.2, test=0.2, embargo=4)
     step = np.timedelta64(5, "m")
-    moved = holdout(
-        (base + time * step)[shuffle], (base + end * step)[shuffle], valid=0.2, test=0.2, embargo=4
-    )
+    moved = holdout((base + time * step)[shuffle], (base + end * step)[shuffle], valid=0.2, test=0.2, embargo=4)
     assert moved.counts == plain.counts
     assert sorted(shuffle[moved.train]) == plain.train.tolist()
 

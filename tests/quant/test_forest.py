@@ -16,9 +16,7 @@ LARGE = [np.inf, 3.4028235e38, 1e20, 2.0**31, 64.0, 63.5, 32.0, 31.99, 31.0, 1.0
 ODD = np.array([np.nan, *(sign * x for x in TINY + LARGE for sign in (1, -1))], dtype=np.float32)
 
 
-def train(
-    params: dict, rounds: int, *, categories: bool = False, seed: int = 0, rows: int = 3000
-) -> lgb.Booster:
+def train(params: dict, rounds: int, *, categories: bool = False, seed: int = 0, rows: int = 3000) -> lgb.Booster:
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(rows, 6)).astype(np.float32)
     X[:, 4] = rng.integers(0, 90, rows)
@@ -75,9 +73,7 @@ def test_every_leaf_is_the_one_lightgbm_chooses_for_adversarial_rows(kind, evalu
     params, categories = MODELS[kind]
     booster = train(params, 60, categories=categories)
     X = adversarial(booster, 3000)
-    np.testing.assert_array_equal(
-        forest.compile(booster).leaves(X, evaluator), booster.predict(X, pred_leaf=True)
-    )
+    np.testing.assert_array_equal(forest.compile(booster).leaves(X, evaluator), booster.predict(X, pred_leaf=True))
 
 
 @pytest.mark.parametrize("missing", ["None", "Zero", "NaN"])
@@ -89,17 +85,12 @@ def test_any_threshold_with_any_missing_type_and_default_side_decides_alike(miss
     text = train({"objective": "regression", "num_leaves": 2}, 1).model_to_string()
     decision = {"None": 0, "Zero": 4, "NaN": 8}[missing] | (2 if default_left else 0)
     edited = {"threshold": threshold, "decision_type": str(decision)}
-    lines = [
-        f"{k}={edited.get(k, v)}" if e else k
-        for k, e, v in (line.partition("=") for line in text.split("\n"))
-    ]
+    lines = [f"{k}={edited.get(k, v)}" if e else k for k, e, v in (line.partition("=") for line in text.split("\n"))]
     text = "\n".join(line for line in lines if not line.startswith("tree_sizes"))
     booster = lgb.Booster(model_str=text)
     assert f"threshold={threshold}\n" in text
     near = np.float32(float(threshold)) if abs(float(threshold)) < 3e38 else np.float32(np.inf)
-    values = np.concatenate(
-        [ODD, [near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9))]]
-    )
+    values = np.concatenate([ODD, [near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9))]])
     X = np.repeat(values.astype(np.float32)[:, None], booster.num_feature(), axis=1)
     for evaluator in EVALUATORS:
         np.testing.assert_array_equal(
@@ -165,9 +156,7 @@ def test_a_constant_label_grows_single_leaf_trees_and_predicts_the_constant(eval
     booster = lgb.train({"objective": "regression", "verbose": -1}, lgb.Dataset(X, np.full(100, 2.5)), 3)
     compiled = forest.compile(booster)
     np.testing.assert_array_equal(compiled.predict(X, evaluator), booster.predict(X))
-    np.testing.assert_array_equal(
-        compiled.leaves(X, evaluator), booster.predict(X, pred_leaf=True).reshape(100, -1)
-    )
+    np.testing.assert_array_equal(compiled.leaves(X, evaluator), booster.predict(X, pred_leaf=True).reshape(100, -1))
 
 
 def test_a_forest_survives_its_file_bit_for_bit_and_mlx_can_read_it(tmp_path):

@@ -151,7 +151,7 @@ def test_weighted_means_are_what_they_say(missing: float, market) -> None:
     for name, keep in (("ema", 1 - 2 / (N + 1)), ("wilder", 1 - 1 / N)):
         taps = OPERATORS[name].reads(N)[0]
         weights = keep ** np.arange(1 - taps)
-        assert keep ** len(weights) <= 1e-4 < keep ** (len(weights) - 1)
+        assert keep ** len(weights) <= 1e-5 < keep ** (len(weights) - 1)
         assert worst(run(f"{name}(close, {N})", panel), weighted(close, weights)) < 2e-5
 
 
@@ -163,7 +163,7 @@ def test_exponential_means_agree_with_polars_beyond_their_residual(market) -> No
     both = ~np.isnan(found) & ~np.isnan(expected)
     both[:100] = False
     assert both.sum() > 400
-    assert np.abs(found - expected)[both].max() / np.nanstd(expected) < 2e-4
+    assert np.abs(found - expected)[both].max() / np.nanstd(expected) < 2e-5
 
 
 def test_moments_keep_their_digits_far_from_zero() -> None:
@@ -234,9 +234,7 @@ def test_sections_agree_with_scipy_and_pandas(missing: float, market) -> None:
     scaled = (-close).div(close.abs().sum(axis=1), axis=0).to_numpy()
     assert worst(run("scale(-close)", panel), scaled) < 1e-5
     row = close.iloc[40].dropna()
-    np.testing.assert_allclose(
-        run("rank(close)", panel)[40][row.index], stats.rankdata(row) / len(row), rtol=1e-6
-    )
+    np.testing.assert_allclose(run("rank(close)", panel)[40][row.index], stats.rankdata(row) / len(row), rtol=1e-6)
 
 
 def test_a_section_of_one_has_a_rank_but_no_deviation(market) -> None:

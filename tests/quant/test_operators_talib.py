@@ -12,7 +12,7 @@ from quant.panel import to_frame
 from quant.program import evaluate
 
 EXACT = 2e-4  # no recursion: float32 against double
-RECURSIVE = 1e-3  # exponential means: TA-Lib's never forget, ours leave out 1e-4 of the weight
+RECURSIVE = 1e-3  # exponential means: TA-Lib's never forget, ours leave out 1e-5 of the weight
 WARM = 500
 
 Bars = dict[str, np.ndarray]

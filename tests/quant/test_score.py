@@ -33,9 +33,7 @@ def scored(frame: pl.DataFrame, **options: object) -> dict:
     return score(*columns, {"model": frame["prediction"].to_numpy()}, **given)
 
 
-@pytest.mark.parametrize(
-    ("method", "oracle"), [("pearson", scipy_stats.pearsonr), ("spearman", scipy_stats.spearmanr)]
-)
+@pytest.mark.parametrize(("method", "oracle"), [("pearson", scipy_stats.pearsonr), ("spearman", scipy_stats.spearmanr)])
 def test_each_sections_ic_is_scipys_with_ties_and_missing_values(method, oracle):
     seventh = pl.int_range(pl.len()) % 7 == 0
     frame = world(60, 15).with_columns(
@@ -85,9 +83,7 @@ def test_a_planted_ic_is_found_within_three_standard_errors_and_noise_is_not_sig
     truth = scored(world(ic=0.3))["model"]
     assert abs(truth["ic"] - 0.3) < 3 * truth["ic_error"]
     assert truth["rank_ic_t"] > 10
-    calls = [
-        abs(scored(world(100, 10, ic=0.0, seed=seed))["model"]["rank_ic_t"]) > 1.96 for seed in range(20)
-    ]
+    calls = [abs(scored(world(100, 10, ic=0.0, seed=seed))["model"]["rank_ic_t"]) > 1.96 for seed in range(20)]
     assert sum(calls) <= 4
 
 

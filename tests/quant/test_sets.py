@@ -63,7 +63,10 @@ def test_fractions_and_negative_numbers_give_readable_names() -> None:
         ({"a": {"group": "g"}}, "conf/features/mine.yaml: a has no expr"),
         ({"a_{n}": "mean(close, n)"}, "parameter n has no values"),
         ({"a": {"expr": "mean(close, n)", "n": [5, 10]}}, "parameter n is not in the name"),
-        ({"a_{f}": {"expr": "rank(f)", "f": "factors"}}, r"parameter f is 'factors'.*known list \(features\)"),
+        (
+            {"a_{f}": {"expr": "rank(f)", "f": "factors"}},
+            r"parameter f is 'factors'.*known list \(features\)",
+        ),
         ({"a_{n}": {"expr": "mean(close, n)", "n": []}}, "not a list of values"),
         ({"a_{n}": {"expr": "mean(close, n)", "n": [None]}}, "None, not a number or a name"),
         ({"a_{n}": {"expr": "mean(close, n", "n": [1]}}, r"mine.yaml: a_\{n\}, column 5: not an expression"),

@@ -68,10 +68,7 @@ def query(url: str, text: str) -> object:
 def test_each_name_is_a_database_of_its_own(root: Path) -> None:
     database = Database(root)
     assert [query(database.url(name), "SELECT current_database()") for name in NAMES] == list(NAMES)
-    assert (
-        query(database.url("vectors"), "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
-        == 1
-    )
+    assert query(database.url("vectors"), "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == 1
     with pytest.raises(ValueError, match="choose one of dagster, optuna, vectors"):
         database.url("runs")
 
@@ -125,9 +122,7 @@ def test_a_zombie_server_is_seen_for_dead(root: Path) -> None:
     database.release()
     data, sockets = root / "postgres" / "data", root / "postgres" / "socket"
     owner = data.stat()
-    root_account = (
-        {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    )
+    root_account = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     child = subprocess.Popen(
         [_programs() / "postgres", "-D", data, "-k", sockets, "-c", "listen_addresses="],
         stderr=subprocess.DEVNULL,
@@ -217,8 +212,7 @@ def test_threads_share_the_server(root: Path) -> None:
     database = Database(root)
     answers: list[object] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(query(database.url("optuna"), "SELECT 1")))
-        for _ in range(8)
+        threading.Thread(target=lambda: answers.append(query(database.url("optuna"), "SELECT 1"))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()

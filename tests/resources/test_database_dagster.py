@@ -90,9 +90,7 @@ def test_no_secret_reaches_the_instance_page_or_a_log(
             assert made.get_runs_count() == 0
             assert dg.materialize([answer], instance=made).success
             shown = made.info_str() + str(made.get_ref().to_dict()) + repr(made) + caplog.text
-            columns = (
-                "SELECT table_schema FROM information_schema.tables WHERE table_name = 'alembic_version'"
-            )
+            columns = "SELECT table_schema FROM information_schema.tables WHERE table_name = 'alembic_version'"
             with (
                 psycopg2.connect(Database(tmp_path).url("dagster")) as connection,
                 connection.cursor() as cursor,

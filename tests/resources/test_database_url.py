@@ -29,9 +29,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def connect(
-    servers: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, str], Database]:
+def connect(servers: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Database]:
     def as_user(name: str, database: str) -> Database:
         url = servers.url(database).replace("//postgres@", f"//{name}:{SECRET}@")
         monkeypatch.setenv("TENOR_DATABASE_URL", url)
@@ -68,9 +66,7 @@ def test_optuna_keeps_its_study_in_its_schema(connect: Callable[[str, str], Data
     import sqlalchemy
 
     url = connect("ada", "app").sqlalchemy_url("optuna")
-    optuna.create_study(storage=url, study_name="study").optimize(
-        lambda trial: trial.suggest_float("x", 0, 1), 1
-    )
+    optuna.create_study(storage=url, study_name="study").optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
     assert "alembic_version" in sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names("optuna")
     assert optuna.load_study(storage=url, study_name="study").trials[0].value is not None
 
@@ -85,9 +81,7 @@ def test_nothing_is_started_for_a_server_that_the_user_runs(
 def test_a_user_who_may_not_create_schemas_is_told_what_to_ask_for(
     connect: Callable[[str, str], Database],
 ) -> None:
-    with pytest.raises(
-        RuntimeError, match=r"may not create schemas in host .*, database closed: let an admin"
-    ):
+    with pytest.raises(RuntimeError, match=r"may not create schemas in host .*, database closed: let an admin"):
         connect("bob", "closed").ensure()
 
 

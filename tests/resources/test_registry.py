@@ -35,9 +35,7 @@ def make_bundle(content: str = "rows", horizon: str = "1h") -> Bundle:
     _, X = recipe.rows(bars)
     time = np.arange(len(X))
     split = holdout(time, time, valid=0.2, test=0.2, embargo=0)
-    trained = fit(
-        X, X[:, 0].astype(float), split, {}, names=["back"], seed=0, rounds=3, early_stopping_rounds=3
-    )
+    trained = fit(X, X[:, 0].astype(float), split, {}, names=["back"], seed=0, rounds=3, early_stopping_rounds=3)
     return build(
         horizon=horizon, recipe=recipe, trained=trained, config={}, label={"name": "none"},
         digests={"content": content, "config": "", "source": "", "lock": ""},
@@ -176,9 +174,7 @@ def test_two_processes_that_promote_at_once_lose_no_entry(tmp_path, bundles):
     ledger = Registry(tmp_path).ledger("1h")
     assert [entry.number for entry in ledger] == list(range(1, 51))
     for name in ("a", "b"):
-        assert [entry.why for entry in ledger if entry.why.startswith(name)] == [
-            f"{name} {k}" for k in range(25)
-        ]
+        assert [entry.why for entry in ledger if entry.why.startswith(name)] == [f"{name} {k}" for k in range(25)]
 
 
 def test_bundles_are_listed_oldest_first(registry, bundles):

@@ -92,7 +92,8 @@ def train(made: Recipe, bars: pl.DataFrame, seed: int) -> Bundle:
         label={"name": "forward_return", "text": "lead(close, 1) / close - 1", "lookahead": 1},
         digests={"content": "c", "config": f"seed {seed}", "source": "s", "lock": "l"},
         golden_bars=bars.filter(pl.col("timestamp").is_in(newest.implode())),
-        counts=split.counts, spans={},
+        counts=split.counts,
+        spans={},
         scores={"test": {"ic": 0.1}},
         statistics={},
     )

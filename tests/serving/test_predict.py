@@ -45,9 +45,7 @@ def test_bars_and_factor_rows_give_the_same_prediction_for_every_bar_of_a_day(
     day = pl.col("timestamp").dt.date() == datetime(2023, 11, 29).date()
     rows = factor_rows.filter(day)
     expected = inference.predict_rows("5m", rows).frame
-    slots = np.unique(
-        bundles[0].recipe.grid.slots(datetime(2023, 11, 20).date(), datetime(2023, 11, 29).date())
-    )
+    slots = np.unique(bundles[0].recipe.grid.slots(datetime(2023, 11, 20).date(), datetime(2023, 11, 29).date()))
     found = []
     for slot in rows["timestamp"].unique().sort():
         place = int(np.searchsorted(slots, np.datetime64(slot.replace(tzinfo=None), "us")))
@@ -85,9 +83,7 @@ def test_the_example_is_a_request_that_is_answered(client: httpx.Client, bundles
     assert datetime.fromisoformat(answer["predictions"][0]["timestamp"]) == golden["timestamp"]
 
 
-def test_the_newest_section_of_the_golden_data_is_predicted(
-    inference: Inference, bundles: list[Bundle]
-) -> None:
+def test_the_newest_section_of_the_golden_data_is_predicted(inference: Inference, bundles: list[Bundle]) -> None:
     golden = bundles[0].golden.filter(pl.col("timestamp") == pl.col("timestamp").max())
     answer = inference.newest("5m")
     assert answer.frame.select("symbol", "timestamp").equals(golden.select("symbol", "timestamp"))

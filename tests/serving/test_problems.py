@@ -32,9 +32,7 @@ def body(client: httpx.Client) -> dict[str, Any]:
     return client.get("/models/5m/example").json()
 
 
-def test_a_misspelt_factor_is_named_with_its_row_and_the_nearest_name(
-    client: httpx.Client, body: dict
-) -> None:
+def test_a_misspelt_factor_is_named_with_its_row_and_the_nearest_name(client: httpx.Client, body: dict) -> None:
     good = body["rows"][0]
     wrong = {**good, "factors": {**good["factors"], "momentun": 1.0}}
     del wrong["factors"]["momentum"]
@@ -62,9 +60,7 @@ def test_what_is_no_number_is_never_taken_for_one(client: httpx.Client, body: di
 
 def test_nan_is_not_json_and_is_refused(client: httpx.Client) -> None:
     sent = b'{"horizon": "5m", "rows": [{"factors": {"momentum": NaN}}]}'
-    document = refused(
-        client.post("/predict", content=sent, headers={"content-type": "application/json"}), 422
-    )
+    document = refused(client.post("/predict", content=sent, headers={"content-type": "application/json"}), 422)
     assert document["errors"][0]["field"] == "rows[0].factors.momentum"
 
 
@@ -111,9 +107,7 @@ def test_too_little_look_back_is_refused_because_it_would_give_other_values(
 
 
 def test_an_unknown_symbol_is_named_with_its_row(inference: Inference, bars: pl.DataFrame) -> None:
-    wrong = bars.with_columns(
-        symbol=pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("AAB")).otherwise("symbol")
-    )
+    wrong = bars.with_columns(symbol=pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("AAB")).otherwise("symbol"))
     with pytest.raises(InferenceError) as caught:
         inference.predict_bars("5m", wrong)
     [error] = caught.value.problem["errors"]
@@ -143,9 +137,7 @@ def test_a_bar_whose_high_is_below_its_low_is_named(inference: Inference, bars: 
 def test_a_column_that_the_expressions_read_must_be_sent(
     tmp_path: Path, bars: pl.DataFrame, train_bundle: Callable[..., Bundle], serve: Serve
 ) -> None:
-    made = train_bundle(
-        bars.with_columns(vwap=pl.col("close") * 0.99), {"premium": "close / vwap - 1"}, ("vwap",)
-    )
+    made = train_bundle(bars.with_columns(vwap=pl.col("close") * 0.99), {"premium": "close / vwap - 1"}, ("vwap",))
     registry = Registry(tmp_path)
     registry.write(made, {})
     registry.promote("5m", made.id, "first")
@@ -166,9 +158,7 @@ def test_a_stamp_without_a_zone_is_refused(client: httpx.Client) -> None:
 
 
 def test_too_many_rows_are_refused(client: httpx.Client) -> None:
-    document = refused(
-        client.post("/predict", json={"horizon": "5m", "rows": [{"factors": {}}] * (MAX_ROWS + 1)}), 422
-    )
+    document = refused(client.post("/predict", json={"horizon": "5m", "rows": [{"factors": {}}] * (MAX_ROWS + 1)}), 422)
     assert document["errors"][0]["field"] == "rows"
 
 
@@ -176,9 +166,7 @@ def test_too_many_rows_are_refused(client: httpx.Client) -> None:
 def test_a_body_too_large_is_refused_before_it_is_read(client: httpx.Client, streamed: bool) -> None:
     size = MAX_BODY + 1
     content = (b" " * 2**20 for _ in range(size // 2**20 + 1)) if streamed else b" " * size
-    document = refused(
-        client.post("/predict", content=content, headers={"content-type": "application/json"}), 413
-    )
+    document = refused(client.post("/predict", content=content, headers={"content-type": "application/json"}), 413)
     assert document["limit_bytes"] == MAX_BODY
 
 

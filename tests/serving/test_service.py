@@ -80,19 +80,13 @@ def test_the_page_shows_the_serving_bundle(client: httpx.Client, bundles: list[B
 
 
 def test_the_correlation_id_of_a_request_comes_back_and_a_forged_one_does_not(client: httpx.Client) -> None:
-    assert (
-        client.get("/models", headers={"x-correlation-id": "run-42"}).headers["x-correlation-id"] == "run-42"
-    )
-    forged = client.get("/models", headers={"x-correlation-id": 'a", "level": "x'}).headers[
-        "x-correlation-id"
-    ]
+    assert client.get("/models", headers={"x-correlation-id": "run-42"}).headers["x-correlation-id"] == "run-42"
+    forged = client.get("/models", headers={"x-correlation-id": 'a", "level": "x'}).headers["x-correlation-id"]
     assert len(forged) == 32
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org"])
-def test_another_machines_address_is_refused_until_it_is_allowed(
-    host: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_machines_address_is_refused_until_it_is_allowed(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--host", host])
     assert caught.value.code == 2

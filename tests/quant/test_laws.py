@@ -1,0 +1,227 @@
+"""The laws of expressions, bit for bit: a value depends on its own slots, and on nothing else.
+
+Every operator, every composite and every shipped set is held to each law, on panels with gaps.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import conf
+from quant.graph import ordered
+from quant.operators import COMPOSITES, OPERATORS
+from quant.panel import Panel, instants
+from quant.program import Program
+from quant.sets import Entry, expand
+from quant.signature import Composite, Operator
+
+BARS = ("open", "high", "low", "close", "volume", "session_progress")
+SERIES = ("close", "open", "high")
+WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kernel
+SLOTS = 420
+SPECIAL = {
+    "**": "close ** (open / 100)",
+    "and": "close > open and high > 50",
+    "or": "close > open or high > 50",
+    "not": "not close > open",
+    "negate": "-close",
+    "where": "where(close > open, high, low)",
+}
+
+seeds = st.integers(0, 10_000)
+shares = st.sampled_from([0.0, 0.05, 0.4])
+law = settings(max_examples=12, deadline=None)
+
+
+def examples(operator: Operator | Composite) -> list[str]:
+    """Calls of an operator: its series are columns, its first number runs over window lengths."""
+    if isinstance(operator, Composite):
+        series = tuple(name for name in operator.parameters if name in ("x", "y"))
+        windowed = "n" in operator.parameters
+        lows = 1
+    else:
+        series = operator.series
+        windowed = bool(operator.numbers)
+        lows = max((int(number.low) for number in operator.numbers), default=1)
+    columns = list(SERIES[: len(series)])
+    if operator.name in SPECIAL:
+        return [SPECIAL[operator.name]]
+    if not operator.name.isidentifier():
+        return [f" {operator.name} ".join(columns)]
+    if not windowed:
+        return [f"{operator.name}({', '.join(columns)})"]
+    return [f"{operator.name}({', '.join([*columns, f'n={max(n, lows)}'])})" for n in WINDOWS]
+
+
+@cache
+def every_operator() -> Program:
+    texts = [text for operator in (*OPERATORS.values(), *COMPOSITES.values()) for text in examples(operator)]
+    entries = {f"e{index}": text for index, text in enumerate(dict.fromkeys(texts))}
+    return Program.compile(entries, BARS, lookahead=True)
+
+
+def shipped(group: str, name: str) -> dict[str, Entry]:
+    text = (Path(conf.__file__).parent / group / f"{name}.yaml").read_text()
+    return expand({name: yaml.safe_load(text)}, file_of=lambda name: f"{name}.yaml")
+
+
+@cache
+def every_set() -> Program:
+    features = shipped("features", "technical")
+    return Program.compile(features | shipped("factors", "cross_section"), BARS)
+
+
+PROGRAMS = pytest.mark.parametrize("program", [every_operator(), every_set()], ids=["operators", "sets"])
+
+
+def same_bits(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Equal bits; any NaN equals any other, all of them mean missing."""
+    return bool(((found.view(np.int32) == expected.view(np.int32)) | (np.isnan(found) & np.isnan(expected))).all())
+
+
+def assert_same(program: Program, found: dict[str, np.ndarray], expected: dict[str, np.ndarray], rows=None) -> None:
+    """rows: entry name to the rows of `found` and of `expected` that must agree."""
+    for name in program.names:
+        here, there = rows(name) if rows else (slice(None), slice(None))
+        assert same_bits(found[name][here], expected[name][there]), f"{name}: {program.texts[name]}"
+
+
+def symbols(panel: Panel, chosen: list[int]) -> Panel:
+    columns = {name: np.ascontiguousarray(values[:, chosen]) for name, values in panel.columns.items()}
+    return Panel(panel.time, tuple(panel.symbols[index] for index in chosen), columns)
+
+
+def test_every_operator_is_held_to_the_laws(market) -> None:
+    program = every_operator()
+    assert {node.op for node in ordered(program.outputs.values())} >= OPERATORS.keys()
+    for name, values in program.run(market(SLOTS, 4, 0.05)).items():
+        assert np.isfinite(values[program.outputs[name].lookback :]).mean() > 0.5, program.texts[name]
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, start=st.integers(1, SLOTS - 1))
+def test_truncated_history_equals_full_history(program: Program, seed, missing, start, market) -> None:
+    panel = market(SLOTS, 4, missing, seed)
+    full = program.run(panel)
+    cut = program.run(panel.between(start, SLOTS))
+
+    def rows(name: str) -> tuple[slice, slice]:
+        back = program.outputs[name].lookback
+        return slice(back, None), slice(start + back, None)
+
+    assert_same(program, cut, full, rows)
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, chunk=st.integers(1, SLOTS))
+def test_chunked_equals_whole(program: Program, seed, missing, chunk, market) -> None:
+    panel = market(SLOTS, 3, missing, seed)
+    chunk = max(chunk, 40)  # a smaller one is as right and takes minutes
+    assert_same(program, program.run(panel, chunk=chunk), program.run(panel, chunk=SLOTS))
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, tail=st.integers(1, 70), stop=st.integers(100, SLOTS))
+def test_the_last_bars_equal_the_batch(program: Program, seed, missing, tail, stop, market) -> None:
+    panel = market(SLOTS, 3, missing, seed)
+    whole = program.run(panel)
+    last = program.run(panel.between(0, stop), tail=tail)
+
+    def rows(name: str) -> tuple[slice, slice]:
+        known = program.outputs[name].lookahead  # a label of the last bars is not known yet
+        return slice(0, tail - known), slice(stop - tail, stop - known)
+
+    assert_same(program, last, whole, lambda name: rows(name) if rows(name)[0].stop > 0 else (slice(0), slice(0)))
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, chosen=st.lists(st.integers(0, 8), min_size=1, unique=True))
+def test_a_subset_of_symbols_equals_the_whole(program: Program, seed, missing, chosen, market) -> None:
+    panel = market(SLOTS, 9, missing, seed)
+    whole, part = program.run(panel), program.run(symbols(panel, chosen))
+    for name in program.names:
+        if not program.outputs[name].crosses:
+            assert same_bits(part[name], np.ascontiguousarray(whole[name][:, chosen])), program.texts[name]
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, order=st.permutations(range(12)))
+def test_a_section_knows_neither_order_nor_absent_symbols(program: Program, seed, missing, order, market) -> None:
+    panel = market(SLOTS, 12, missing, seed)
+    absent = [3, 5, 6, 7, 8, 9]
+    for values in panel.columns.values():
+        values[:, absent] = np.nan
+    whole = program.run(panel)
+    present = [index for index in order if index not in absent]
+    part = program.run(symbols(panel, present))
+    for name in program.names:
+        assert same_bits(part[name], np.ascontiguousarray(whole[name][:, present])), program.texts[name]
+
+
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, after=st.integers(0, SLOTS - 2))
+def test_no_value_moves_when_every_later_bar_changes(program: Program, seed, missing, after, market) -> None:
+    panel = market(SLOTS, 4, missing, seed)
+    before = program.run(panel)
+    other = market(SLOTS, 4, 0.2, seed + 1)
+    for name, values in panel.columns.items():
+        values[after + 1 :] = other.columns[name][after + 1 :]
+    changed = program.run(panel)
+
+    def rows(name: str) -> tuple[slice, slice]:
+        kept = slice(0, max(0, after + 1 - program.outputs[name].lookahead))
+        return kept, kept
+
+    assert_same(program, changed, before, rows)
+
+
+@PROGRAMS
+def test_slots_before_the_panel_read_as_missing_bars(program: Program, market) -> None:
+    panel = market(SLOTS, 4, 0.1)
+    padded = {name: values.copy() for name, values in panel.columns.items()}
+    for values in padded.values():
+        values[:300] = np.nan
+    whole = program.run(Panel(panel.time, panel.symbols, padded))
+    assert_same(program, program.run(panel.between(300, SLOTS)), whole, lambda _: (slice(None), slice(300, None)))
+
+
+@pytest.fixture(scope="module")
+def real(market_data: Path) -> Panel:
+    """Two weeks of thinly traded minute bars: nine symbols, most slots missing for some of them."""
+    frame = pl.read_parquet(market_data / "dev_eq_us_1m_2024.parquet")
+    frame = frame.filter(pl.col("timestamp").dt.date().is_between(pl.date(2024, 7, 1), pl.date(2024, 7, 12)))
+    frame = frame.with_columns(session_progress=pl.lit(0.5))
+    time = np.unique(instants(frame["timestamp"]))
+    return Panel.from_frame(frame, time, sorted(frame["symbol"].unique()), BARS)
+
+
+@PROGRAMS
+def test_the_laws_hold_on_real_bars_with_gaps(program: Program, real: Panel) -> None:
+    assert 0.2 < np.isnan(real.columns["close"]).mean() < 0.9
+    slots = len(real.time)
+    whole = program.run(real)
+    assert_same(program, program.run(real, chunk=997), whole)
+    start = slots // 3
+
+    def rows(name: str) -> tuple[slice, slice]:
+        back = program.outputs[name].lookback
+        return slice(back, None), slice(start + back, None)
+
+    assert_same(program, program.run(real.between(start, slots)), whole, rows)
+    for stop in (slots, slots - 1, slots // 2):
+        last = program.run(real.between(max(0, stop - program.lookback - 1), stop), tail=1)
+        for name in program.names:
+            if not program.outputs[name].lookahead:
+                assert same_bits(last[name], whole[name][stop - 1 : stop]), program.texts[name]
