@@ -1,4 +1,4 @@
-"""bars: pulled from a source or resampled from a finer horizon, validated, revised; what fails is kept with its reason."""
+"""bars: pulled from a source or resampled from a finer horizon, validated, revised; what fails keeps its reason."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         deps=[names.key(horizon, "model")],
         group_name=names.group(horizon),
         kinds={"fastapi"},
-        # A service that is just starting answers within this time; one that is down loads from the ledger when it starts.
+        # A service that is just starting answers within this time; one that is down reads the ledger when it starts.
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
     )
     def deployment(

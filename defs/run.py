@@ -117,14 +117,17 @@ class Runner:
             self.outcome.metadata[made.asset_key.path[-1]] = made.metadata
         for event in result.filter_events(lambda event: event.is_step_failure):
             step = str(event.step_key).rpartition("__")[2]
-            self.outcome.failures.append(f"{step}: {_reason(event.step_failure_data.error)}")
+            self.outcome.failures.append(f"{step}: {_reason(event.step_failure_data)}")
         if not result.success and not self.outcome.failures:
             self.outcome.failures.append(f"{name} failed; its log is in the Dagster UI, run {result.run_id}")
         return result.success
 
 
-def _reason(error: Any) -> str:
-    """The innermost message of a step's failure: what the code that failed had to say."""
+def _reason(failure: Any) -> str:
+    """What the code that failed had to say: the innermost error's message, without the name of its class."""
+    if failure.user_failure_data is not None:
+        return str(failure.user_failure_data.description)
+    error = failure.error
     while error.cause is not None:
         error = error.cause
-    return error.message.strip()
+    return str(error.message).strip().removeprefix(f"{error.cls_name}: ").rpartition(f"{error.cls_name}: ")[2]

@@ -44,7 +44,7 @@ def _print_model(console: Console, outcome: "Outcome") -> None:
     console.print(f"\n[bold]{outcome.horizon}[/]  bundle {bundle}, {trees} trees", highlight=False)
     for title in SCORES:
         if title in made:
-            console.print(f"  {title:<26} {_text(made[title])}", highlight=False)
+            console.print(f"  {title:<26} {_text(made[title])}", highlight=False, soft_wrap=True)
     for step in ("evaluation", "drift"):
         report = outcome.metadata.get(step, {}).get("report file")
         if report is not None:

@@ -44,7 +44,6 @@ def adjust(frame: pl.DataFrame, actions: pl.DataFrame, grid: Grid, prior: pl.Dat
             price_factor=pl.col("_price") * pl.col("_price_step").fill_null(1.0).cum_prod().over("symbol"),
             volume_factor=pl.col("_volume") * pl.col("_volume_step").fill_null(1.0).cum_prod().over("symbol"),
         )
-        .filter(~pl.col("_prior"))
         .select("symbol", "timestamp", "price_factor", "volume_factor")
     )
     return frame.join(factors, on=["symbol", "timestamp"], how="left", validate="1:1").sort("symbol", "timestamp")
@@ -83,7 +82,15 @@ def _steps(rows: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     landed = (
         actions.cast(ACTIONS)
         .sort("date")
-        .join_asof(first, left_on="date", right_on="_session", by="symbol", strategy="forward", coalesce=False)
+        .join_asof(
+            first,
+            left_on="date",
+            right_on="_session",
+            by="symbol",
+            strategy="forward",
+            coalesce=False,
+            check_sortedness=False,
+        )
     )
     landed = landed.filter(pl.col("_last_close").is_not_null(), ~pl.col("_prior"))
     wrong = landed.filter((pl.col("split") <= 0) | (pl.col("dividend") >= pl.col("_last_close")))

@@ -87,7 +87,9 @@ def revise(existing: pl.DataFrame, incoming: pl.DataFrame, now: datetime) -> tup
     both = incoming.join(old, on=KEY, how="left", maintain_order="left")
     present = pl.col("was_at").is_not_null()
     # A column that is new to the table is a change of every bar: only equal structs are the same bar.
-    same = present & (pl.struct(values) == pl.col("was")) if set(values) <= set(existing.columns) else pl.lit(False)
+    same = (
+        present & pl.struct(values).eq_missing(pl.col("was")) if set(values) <= set(existing.columns) else pl.lit(False)
+    )
     both = both.with_columns(_present=present, _same=same)
     merged = both.with_columns(
         known_at=pl.when("_same").then("was_at").when("_present").then(pl.lit(now).cast(INSTANT)).otherwise("known_at")

@@ -44,7 +44,7 @@ def parse(
     names: what a name may stand for; without it any name is a column. later: entries further down, for the
     message to whoever names one. Raises ExpressionError.
     """
-    source = Source(text, file, entry)
+    source = Source(text.strip(), file, entry)
     return _Reader(source, names, later).read(syntax(source))
 
 
@@ -143,10 +143,10 @@ class _Reader:
             return column(name)
         if name in self.names:
             return self.names[name]
-        if name in CALLABLE:
-            self.fail(tree, f"{name} is an operator and needs arguments: {_signature(name)}")
         if name in self.later:
             self.fail(tree, f"{name} is declared here or further down: an entry may name earlier ones")
+        if name in CALLABLE:
+            self.fail(tree, f"{name} is an operator and needs arguments: {_signature(name)}")
         return self.fail(tree, f"unknown name {name}{_hint(name, self.names)}")
 
     # Arithmetic and logic

@@ -66,7 +66,7 @@ def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapp
         bound = dict(zip(choices, combination, strict=True))
         name = _filled(pattern, {key: _written(item) for key, item in bound.items()})
         _check_name(name, pattern, file)
-        text = _bind(Source(fields["expr"], file, pattern), bound) if bound else fields["expr"]
+        text = _bind(Source(fields["expr"].strip(), file, pattern), bound) if bound else fields["expr"]
         description = _filled(fields.get("description", ""), bound)
         made.append(Entry(name, text, fields.get("group", set_name), description, file))
     return made

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import create_table_with_add_actions
 
 from resources.staging import PARTITION, Digest, LakeError, Staged, delta_schema
@@ -57,7 +57,7 @@ class Lake:
     def partitions(self, table: str) -> list[str]:
         """The partitions that hold rows, in order; none where there is no table."""
         found = self._open(table)
-        return [] if found is None else sorted({key[PARTITION] for key in found.partitions()})
+        return [] if found is None else _partitions(found)
 
     def scan(
         self,
@@ -99,18 +99,32 @@ class Lake:
             for batch in batches:
                 staged.add(batch)
             staged.flush()
-            if current is None:
-                return self._create(table, staged, layout)
-            return self._replace(table, current, staged)
+            changed = bool(staged.files) if current is None else self._differs(table, current, staged)
         except BaseException:
             staged.discard()
             raise
+        if not changed:
+            staged.discard()
+            return Written(None if current is None else current.version(), staged.digest.rows, False)
+        # From here on the files may be part of a version, whatever interrupts: only a refusal deletes them.
+        try:
+            if current is None:
+                self._create(table, staged, layout)
+            else:
+                self._replace(current, staged)
+        except DeltaError as error:
+            if self.version(table) == (None if current is None else current.version()):
+                raise
+            staged.discard()
+            raise LakeError(
+                f"another writer committed to table {table} while this one worked; nothing of this write is"
+                " visible. A table has one writer: end the other run, then run this one again"
+            ) from error
+        return Written(self.version(table), staged.digest.rows, True)
 
     # -- one commit ------------------------------------------------------------------------------------------
 
-    def _create(self, table: str, staged: Staged, layout: Mapping[str, Any]) -> Written:
-        if not staged.files:
-            return Written(None, 0, False)
+    def _create(self, table: str, staged: Staged, layout: Mapping[str, Any]) -> None:
         create_table_with_add_actions(
             self._uri(table),
             delta_schema(staged.schema),
@@ -119,38 +133,35 @@ class Lake:
             partition_by=[PARTITION],
             name=table,
             description=json.dumps(layout, sort_keys=True, default=str),
+            commit_properties=_STRICT,
         )
-        return Written(self.version(table), staged.digest.rows, True)
 
-    def _replace(self, table: str, current: DeltaTable, staged: Staged) -> Written:
-        stored = self.partitions(table)
+    def _replace(self, current: DeltaTable, staged: Staged) -> None:
+        old = pl.scan_delta(current).collect_schema()
+        moved = staged.moved_from(old)
+        current.create_write_transaction(
+            [*staged.files],
+            mode="overwrite",
+            schema=delta_schema(staged.schema if moved else old),
+            partition_by=[PARTITION],
+            # New columns are taken only by an overwrite of the whole table, which _differs made sure of.
+            partition_filters=None if moved else [(PARTITION, "in", sorted(staged.keys))],
+            commit_properties=_STRICT,
+        )
+
+    def _differs(self, table: str, current: DeltaTable, staged: Staged) -> bool:
+        """Whether the staged rows are other than the stored ones; LakeError for columns that cannot be mixed."""
+        stored = _partitions(current)
         replaced = [key for key in stored if key in staged.keys]
         old = pl.scan_delta(current).collect_schema()
-        moved = staged.schema is not None and dict(staged.schema) != dict(old)
-        if moved and replaced != stored:
+        if not staged.moved_from(old):
+            return staged.digest != self._digest(current, replaced)
+        if replaced != stored:
             raise LakeError(
                 f"table {table} has the columns {_columns(old)} and the new rows {_columns(staged.schema)}:"
                 f" write all its {len(stored)} partitions together, or remove it with `tenor clean`"
             )
-        if not moved and staged.digest == self._digest(current, replaced):
-            staged.discard()
-            return Written(current.version(), staged.digest.rows, False)
-        try:
-            current.create_write_transaction(
-                [*staged.files],
-                mode="overwrite",
-                schema=delta_schema(staged.schema if moved else old),
-                partition_by=[PARTITION],
-                # A new schema is taken only by an overwrite of the whole table, which `full` says this is.
-                partition_filters=None if moved else [(PARTITION, "in", sorted(staged.keys))],
-                commit_properties=_STRICT,
-            )
-        except CommitFailedError as error:
-            raise LakeError(
-                f"another writer committed to table {table} while this one worked; nothing of this write is"
-                " visible. A table has one writer: end the other run, then run this one again"
-            ) from error
-        return Written(self.version(table), staged.digest.rows, True)
+        return True
 
     def _digest(self, current: DeltaTable, partitions: Sequence[str]) -> Digest:
         """The digest of what the partitions hold, a few of them in memory at a time."""
@@ -188,6 +199,10 @@ class Lake:
 
 def _layout(table: DeltaTable) -> dict[str, Any]:
     return json.loads(table.metadata().description or "{}")
+
+
+def _partitions(table: DeltaTable) -> list[str]:
+    return sorted({key[PARTITION] for key in table.partitions()})
 
 
 def _columns(schema: pl.Schema | None) -> str:

@@ -129,7 +129,10 @@ class Postgres:
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         for left in self._socket_folder().iterdir():
             left.unlink()
+        # A commit does not wait for the disk: after a power cut the last moments of Dagster's event log may be
+        # missing, never torn. Tables and models are files of their own and unaffected.
         options = ["-k", str(self._socket_folder()), "-p", str(PORT), "-c", "listen_addresses="]
+        options += ["-c", "synchronous_commit=off"]
         deadline = time.monotonic() + SILENCE_SECONDS
         while failure := self._pg_ctl("start", "-l", str(self._folder / "log"), "-o", shlex.join(options)):
             self._wait_while_busy()  # a long recovery outlasts pg_ctl's patience
@@ -175,9 +178,12 @@ class Postgres:
             return
         if self._pg_ctl("stop", "-m", "fast") and (failure := self._pg_ctl("stop", "-m", "immediate")):
             raise DatabaseError(f"the embedded PostgreSQL in {self._folder} did not stop: {failure}")
+        if (socket := self._socket_folder()).parent != self._folder:
+            socket.rmdir()  # nothing of ours stays under /tmp
 
     def _initialise(self) -> None:
         """Make the cluster beside its place and move it there whole: a crash leaves no half of one."""
+        self._kill_strays()
         made = self._folder / "data.new"
         shutil.rmtree(made, ignore_errors=True)
         # The C locale: error texts that we read stay English, and sort order is the same on every machine.
@@ -187,6 +193,17 @@ class Postgres:
         if failure:
             raise DatabaseError(f"initdb could not make the embedded PostgreSQL in {made}: {failure}")
         made.rename(self._data)
+
+    def _kill_strays(self) -> None:
+        """Kill servers whose data folder was deleted under them: they hold its name, and soon its inode."""
+        strays = [
+            process
+            for process in psutil.process_iter(["name", "cmdline"])
+            if process.info["name"] == "postgres" and str(self._data) in (process.info["cmdline"] or ())
+        ]
+        for process in strays:
+            process.kill()
+        psutil.wait_procs(strays, timeout=5)
 
     def _create_databases(self) -> None:
         with closing(psycopg2.connect(self.url())) as connection:

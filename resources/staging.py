@@ -73,6 +73,10 @@ class Staged:
                 self._write(str(key), rows)
         self._buffer, self._buffered = [], 0
 
+    def moved_from(self, schema: pl.Schema) -> bool:
+        """Whether the rows have other columns or types than these; no rows have no columns."""
+        return self.schema is not None and dict(self.schema) != dict(schema)
+
     def discard(self) -> None:
         """Delete the files that were written."""
         for action in self.files:

@@ -20,7 +20,10 @@ def stored(closes: dict[int, float | None], **more: float) -> pl.DataFrame:
     columns = {name: price for name in ("open", "high", "low", "close", "volume")}
     frame = pl.DataFrame(
         {"symbol": ["A"] * len(at), "timestamp": at, **columns, "source": ["file"] * len(at)},
-        schema_overrides={"timestamp": BARS["timestamp"], **dict.fromkeys(columns, pl.Float64)},
+        schema_overrides={
+            **{name: BARS[name] for name in ("symbol", "timestamp", "source")},
+            **dict.fromkeys(columns, pl.Float64),
+        },
     )
     known = pl.col("timestamp").dt.offset_by("1m").alias("known_at")
     return frame.with_columns(known, *(pl.lit(value).alias(name) for name, value in more.items()))

@@ -56,6 +56,7 @@ def test_conditions_are_pythons_and_missing_where_a_side_is(text: str, plain, ma
 
 def test_equal_expressions_are_one_node() -> None:
     assert parse("mean(close, 5) + 1") is parse("mean( close,n=5 )+1.0")
+    assert parse("\n  close + 1 \n") is parse("close + 1")
     assert parse("rsi(close)") is parse("rsi(close, 14)")
     assert parse("close ** 2") is parse("close * close")
     assert parse("2 * 3 + 4") is constant(10)

@@ -187,6 +187,17 @@ def test_no_value_moves_when_every_later_bar_changes(program: Program, seed, mis
     assert_same(program, changed, before, rows)
 
 
+def test_a_value_has_the_same_bits_at_every_place_of_an_array(market) -> None:
+    """Vector and remainder loops of a backend must round alike: arrays of 1 to 70 values."""
+    elementwise = [operator for operator in OPERATORS.values() if not operator.numbers and not operator.crosses]
+    program = Program.compile({f"e{at}": examples(made)[0] for at, made in enumerate(elementwise)}, BARS)
+    panel = market(70, 1, missing=0)
+    whole = program.run(panel)
+    for size in range(1, 71):
+        part = program.run(panel.between(70 - size, 70))
+        assert_same(program, part, whole, lambda _, size=size: (slice(None), slice(70 - size, None)))
+
+
 @PROGRAMS
 def test_slots_before_the_panel_read_as_missing_bars(program: Program, market) -> None:
     panel = market(SLOTS, 4, 0.1)

@@ -1,4 +1,4 @@
-"""Every operator against an oracle that we did not write: pandas for windows with gaps, scipy for the rest."""
+"""Every operator against an oracle that we did not write: pandas, polars, numpy or scipy, through gaps."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def by_scipy(x: pd.DataFrame, statistic: Callable, least: int) -> pd.DataFrame:
-    """A statistic without bias over the present slots of each window; pandas' own loses its state in a long gap."""
+    """A statistic, bias removed, over the present slots of a window; pandas' own gives up in a long gap."""
 
     def of(window: np.ndarray) -> float:
         present = window[~np.isnan(window)]
@@ -130,7 +130,7 @@ def test_trends_agree_with_scipys_regression(missing: float, market) -> None:
 
 
 def weighted(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean of the present slots, weights from the newest slot back; half of the weight must be present."""
+    """Weighted mean of the present slots, weights newest first; half of the weight must be present."""
     out = np.full_like(x, np.nan)
     for slot in range(len(x)):
         window = x[max(0, slot - len(weights) + 1) : slot + 1][::-1]

@@ -1,4 +1,4 @@
-"""Indicators against TA-Lib: tolerance in standard deviations of the indicator, after TA-Lib's own warm-up."""
+"""Indicators against TA-Lib; tolerances are in standard deviations of the indicator, after a warm-up."""
 
 from collections.abc import Callable
 from pathlib import Path

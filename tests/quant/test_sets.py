@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import conf
 from quant.expression import ExpressionError
+from quant.panel import Panel
 from quant.program import Program
 from quant.sets import Entry, expand
 
@@ -86,11 +88,12 @@ def test_one_name_in_two_sets_names_both_files() -> None:
         expand({"one": {"ma": "close"}, "two": {"ma": "open"}}, file_of=lambda name: f"conf/{name}.yaml")
 
 
-def test_the_shipped_sets_compile_without_look_ahead() -> None:
-    def shipped(group: str, *names: str, **lists: list[str]) -> dict[str, Entry]:
-        sets = {name: yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) for name in names}
-        return expand(sets, file_of=lambda name: f"conf/{group}/{name}.yaml", names=lists)
+def shipped(group: str, *names: str, **lists: list[str]) -> dict[str, Entry]:
+    sets = {name: yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) for name in names}
+    return expand(sets, file_of=lambda name: f"conf/{group}/{name}.yaml", names=lists)
 
+
+def test_the_shipped_sets_compile_without_look_ahead() -> None:
     features = shipped("features", "technical")
     program = Program.compile(features, BARS, section=False)
     assert len(program.names) >= 40
@@ -100,3 +103,23 @@ def test_the_shipped_sets_compile_without_look_ahead() -> None:
     assert crossed.crosses
     assert crossed.lookback == 0
     assert set(features) < set(crossed.names)
+
+
+def test_where_a_venue_reports_no_volume_only_volume_features_are_missing(market) -> None:
+    panel = market(400, 2, missing=0)
+    panel.columns["volume"][:] = np.nan
+    features = shipped("features", "technical")
+    for name, values in Program.compile(features, BARS).run(panel, tail=50).items():
+        assert np.isnan(values).all() == (features[name].group == "volume"), name
+
+
+def test_features_do_not_depend_on_the_price_level(market) -> None:
+    panel = market(400, 2, missing=0.05)
+    dear = {
+        name: values * np.float32(64 if name in ("open", "high", "low", "close") else 1)
+        for name, values in panel.columns.items()
+    }
+    program = Program.compile(shipped("features", "technical"), BARS)
+    cheap_values = program.run(panel)
+    for name, values in program.run(Panel(panel.time, panel.symbols, dear)).items():
+        np.testing.assert_allclose(values, cheap_values[name], rtol=1e-3, atol=1e-4, err_msg=name)

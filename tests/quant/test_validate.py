@@ -83,9 +83,9 @@ def test_a_price_spike_in_a_consistent_bar_is_no_reason() -> None:
 
 def test_of_contradicting_bars_the_last_to_arrive_is_kept() -> None:
     first, last = ("A", OPEN, 1.0, 1.0, 1.0, 1.0, 5.0), ("A", OPEN, 2.0, 2.0, 2.0, 2.0, 5.0)
-    checked = validate(bars([last, first, first, last]), MINUTES)
+    checked = validate(bars([first, last, first, last]), MINUTES)
     assert checked.good["close"].to_list() == [2.0]
-    assert checked.rejected["reason"].to_list() == ["duplicate", "duplicate_key", "duplicate_key"]
+    assert checked.rejected["reason"].to_list() == ["duplicate_key", "duplicate", "duplicate_key"]
 
 
 def test_a_bad_repeat_never_displaces_a_good_bar() -> None:
