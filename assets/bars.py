@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 import dagster as dg
 import polars as pl
@@ -15,7 +15,7 @@ from assets.window import read, windows
 from quant.adjust import adjust, no_actions
 from quant.bars import revise
 from quant.resample import resample
-from quant.validate import validate
+from quant.validate import REASONS, validate
 from resources.clock import Clock
 from resources.lake import Lake
 from resources.progress import Progress
@@ -24,6 +24,9 @@ from resources.sources import Source, open_source
 
 # Slots read at a time: a few weeks of minutes, or a daily history whole.
 SLOTS_PER_CHUNK = 8192
+
+# Rows that arrived for the bars that start in [start, end).
+Arrival = tuple[datetime, datetime, pl.DataFrame]
 
 
 @dataclass
@@ -78,6 +81,8 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
+        if account.incoming and not account.kept:
+            raise dg.Failure(_refusal(horizon, account), allow_retries=False)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.rows,
@@ -107,34 +112,33 @@ def _merged(
     clock: Clock,
     progress: Progress,
     account: Account,
-    incoming: Iterator[pl.DataFrame],
+    incoming: Iterator[Arrival],
     actions: pl.DataFrame,
 ) -> Iterator[pl.DataFrame]:
-    """Incoming frames, ascending and disjoint in time, as rows of the bars table.
+    """What arrived, span by span, as rows of the bars table.
 
-    Each is validated, adjusted from the factors of the bars before it, and revised against what is stored.
+    Each is validated, adjusted from the factors of the bars before it, and revised against what is stored; stored
+    bars of the span that did not come again stay.
     """
     table = names.table("bars", plan.horizon.name)
     stored = lake.scan(table).drop("partition") if lake.exists(table) else None
     newest: pl.DataFrame | None = None
-    for frame in incoming:
+    for start, end, frame in incoming:
         account.incoming += frame.height
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
         account.refused.append(_cut(plan, checked.rejected))
-        if checked.good.is_empty():
-            continue
-        start, end = checked.good["timestamp"].min(), checked.good["timestamp"].max()
+        good = checked.good
         if newest is None and stored is not None:
             newest = _newest(stored.filter(pl.col("timestamp") < start).collect())
-        good = checked.good
         if not plan.finer:
             # A resampled bar brings the factors of its finer bars.
             good = adjust(good, actions, plan.grid, newest)
-        newest = _newest(good if newest is None else pl.concat([newest, good], how="diagonal"))
-        there = pl.col("timestamp").is_between(start, end)
-        merged, counts = revise(good.clear() if stored is None else stored.filter(there).collect(), good, clock.now())
+        there = pl.col("timestamp").is_between(start, end, closed="left")
+        existing = good.clear() if stored is None else stored.filter(there).collect()
+        merged, counts = revise(existing, good, clock.now())
+        newest = _newest(merged if newest is None else pl.concat([newest, merged], how="diagonal"))
         account.stored_before += counts.pop("kept")
         account.kept.update(counts)
         yield _cut(plan, merged)
@@ -146,12 +150,13 @@ def _newest(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cut(plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the partition they are kept in; a row without a time goes to the first one's."""
+    """Rows with the partition they are kept in; a row without a time goes where the one before it went."""
     stamps = rows["timestamp"].dt.replace_time_zone(None).fill_null(strategy="forward").to_numpy()
-    return rows.with_columns(partition=pl.Series(plan.grid.partition_keys(stamps, plan.horizon.partition).tolist()))
+    keys = plan.grid.partition_keys(stamps, plan.horizon.partition)
+    return rows.with_columns(partition=pl.Series(keys.tolist(), dtype=pl.String))
 
 
-def _pulled(plan: Plan, source: Source, first: date, last: date) -> Iterator[pl.DataFrame]:
+def _pulled(plan: Plan, source: Source, first: date, last: date) -> Iterator[Arrival]:
     """The source's rows, a few sessions at a time: windows of the grid meet without a gap."""
     dates = plan.grid.dates(first, last).tolist()
     per_session = max(1, len(plan.grid.slots(first, last)) // max(1, len(dates)))
@@ -159,11 +164,24 @@ def _pulled(plan: Plan, source: Source, first: date, last: date) -> Iterator[pl.
     for at in range(0, len(dates), size):
         run = dates[at : at + size]
         start, end = plan.grid.window(run[0], run[-1])
-        yield from source.bars(start, end, plan.horizon.universe.symbols)
+        frames = list(source.bars(start, end, plan.horizon.universe.symbols))
+        if frames:
+            yield start, end, pl.concat(frames)
 
 
-def _resampled(plan: Plan, finer: Plan, lake: Lake, first: date, last: date) -> Iterator[pl.DataFrame]:
+def _resampled(plan: Plan, finer: Plan, lake: Lake, first: date, last: date) -> Iterator[Arrival]:
+    """Bars made of the finer horizon's, a few sessions at a time: a bin never crosses a session."""
     for chunk in windows(finer, first, last, 0, 1):
         bars = read(lake, "bars", finer.horizon.name, chunk.span).drop("partition")
-        if not bars.is_empty():
-            yield resample(bars, finer.grid, plan.grid)
+        sessions = plan.grid.session_dates(chunk.slots[[0, -1]]).tolist()
+        yield *plan.grid.window(*sessions), resample(bars, finer.grid, plan.grid)
+
+
+def _refusal(horizon: str, account: Account) -> str:
+    """Why a run without a single good bar failed, and what to look at."""
+    told = ", ".join(f"{count:,} {reason} ({REASONS[reason]})" for reason, count in account.rejected.items())
+    return (
+        f"{horizon}: none of {account.incoming:,} incoming bars is good: {told}. They are in the table "
+        f"{names.table('rejected', horizon)}. {' '.join(account.notes)} Where the grid refuses them, look at "
+        "the calendar, source.timezone and source.stamp"
+    )

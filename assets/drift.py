@@ -132,12 +132,13 @@ def _rows(plan: Plan, table: pl.LazyFrame, bundle: Bundle) -> pl.DataFrame:
 def _sessions(plan: Plan, lake: Lake, bundle: Bundle, last: date) -> pl.DataFrame:
     """The newest `window_sessions` sessions that have rows, none after `last`."""
     table = lake.scan(names.table("factors", plan.horizon.name))
-    _, end = plan.grid.window(last, last)
+    before = plan.grid.dates(date.min, last)[-1].item()
+    _, end = plan.grid.window(before, before)
     newest = table.filter(pl.col("timestamp") < end).select(pl.max("timestamp")).collect().item()
     if newest is None:
         return pl.DataFrame()
     label = plan.grid.session_dates(np.array([newest.replace(tzinfo=None)], "datetime64[us]"))[0].item()
-    first = plan.grid.dates(date.min, label)[-plan.horizon.drift.window_sessions].item()
+    first = plan.grid.dates(date.min, label)[-plan.horizon.drift.window_sessions :][0].item()
     return _rows(plan, table.filter(pl.col("timestamp").is_between(*span(plan.grid.slots(first, label)))), bundle)
 
 

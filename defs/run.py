@@ -55,6 +55,8 @@ def run(overrides: Sequence[str]) -> int:
         # The service starts while the first steps run: it takes a few seconds to import.
         url = start_service(processes, root, next(iter(horizons.values())).serving)
         with instance(root) as stored, Display(console) as display:
+            # One connection kept open instead of one per event: a backfill writes thousands.
+            stored.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=20)
             graph = build(horizons, progress=display, service=url, logger=display.logger())
             for name, horizon in horizons.items():
                 runner = Runner(graph, stored, values, Outcome(name))

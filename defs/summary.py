@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from defs.run import Outcome
 
 SHOWN = 5  # predictions
+REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars
 SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
 
 
@@ -28,12 +29,24 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
         rows.add_row(outcome.horizon, *counts, _rejected(outcome), _rows(outcome, "model"))
     console.print(rows)
     for outcome in outcomes:
+        _print_rejections(console, outcome)
         _print_model(console, outcome)
         _print_prediction(console, outcome)
     for outcome in outcomes:
         for failure in outcome.failures:
             console.print(f"[bold red]{outcome.horizon} failed[/]  {failure}", highlight=False, soft_wrap=True)
     console.print(f"{seconds:.0f} s", style="dim")
+
+
+def _print_rejections(console: Console, outcome: "Outcome") -> None:
+    bars = outcome.metadata.get("bars", {})
+    told = [f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in bars.items() if name.startswith(REJECTED)]
+    if told:
+        about = f"{outcome.horizon} rejected: {', '.join(told)}; kept in table rejected/{outcome.horizon}"
+        console.print(about, style="yellow", highlight=False, soft_wrap=True)
+    notes = _text(bars["notes"]) if "notes" in bars else "none"
+    if notes != "none":
+        console.print(f"{outcome.horizon} notes:\n{notes}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _print_model(console: Console, outcome: "Outcome") -> None:
@@ -73,7 +86,7 @@ def _rows(outcome: "Outcome", step: str) -> str:
 
 def _rejected(outcome: "Outcome") -> str:
     bars = outcome.metadata.get("bars", {})
-    counts = [int(str(value.value)) for name, value in bars.items() if name.startswith("rejected: ")]
+    counts = [int(str(value.value)) for name, value in bars.items() if name.startswith(REJECTED)]
     return f"{sum(counts):,}"
 
 
