@@ -24,7 +24,7 @@ PREDICTION = "prediction"  # watched beside the factors: ranks alone never drift
 def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     """The `drift` step of one horizon. It reads its reference from the registry, so the graph has no circle."""
     horizon = plan.horizon.name
-    before = dg.TimeWindowPartitionMapping(start_offset=1 - plan.horizon.drift.window_sessions)
+    before = partitions.overlap(plan, plan.horizon.drift.window_sessions - 1)
 
     @dg.asset(
         key=names.key(horizon, "drift"),

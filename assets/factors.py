@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
 from assets import names
@@ -13,7 +12,7 @@ from assets.plan import Plan
 from assets.values import to_rows
 from assets.window import read, windows
 from quant.inputs import bar_panel
-from quant.known import NEVER, known_panel, latest
+from quant.known import NEVER, known_panel, of_values
 from quant.panel import Panel
 from quant.universe import member_rows
 from resources.lake import Lake
@@ -37,10 +36,7 @@ def rows(plan: Plan, lake: Lake, symbols: Sequence[str], first: date, last: date
             panel = panel.joined(bar_panel(bars, plan.grid, chunk.slots, symbols, of_bars))
         arrived = known_panel(features, chunk.slots, symbols)
         values = program.run(panel, tail=chunk.asked)
-        known = latest(arrived, program.lookback)
-        if program.crosses:
-            # A value across the section is known when its last member is.
-            known = np.broadcast_to(known.max(axis=1, keepdims=True), known.shape)
+        known = of_values(program, arrived, symbols)
         present = arrived[-chunk.asked :] > NEVER
         yield to_rows(plan, chunk.wanted, symbols, values, known[-chunk.asked :], present)
 

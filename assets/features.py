@@ -12,7 +12,7 @@ from assets.plan import Plan
 from assets.values import to_rows
 from assets.window import read, windows
 from quant.inputs import bar_panel
-from quant.known import NEVER, known_panel, latest
+from quant.known import NEVER, known_panel, of_values
 from resources.lake import Lake
 from resources.progress import Progress
 from resources.settings import Settings
@@ -29,7 +29,7 @@ def rows(plan: Plan, lake: Lake, symbols: Sequence[str], first: date, last: date
         panel = bar_panel(bars, plan.grid, chunk.slots, symbols, program.inputs)
         arrived = known_panel(bars, chunk.slots, symbols)
         values = program.run(panel, tail=chunk.asked)
-        known = latest(arrived, program.lookback)[-chunk.asked :]
+        known = of_values(program, arrived, symbols)[-chunk.asked :]
         yield to_rows(plan, chunk.wanted, symbols, values, known, arrived[-chunk.asked :] > NEVER)
 
 

@@ -11,7 +11,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8ebf0; --soft: #97a2b3; --line: #38414f; --paper: #151a21; --up: #58c39b; --down: #e98a82 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 860px; margin: 3rem auto; padding: 0 1.5rem }
+  max-width: 1040px; margin: 3rem auto; padding: 0 1.5rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem }
 h2 { font-size: 1.05rem; margin: 2.4rem 0 .2rem }
 p { color: var(--soft); margin: 0 0 .8rem }

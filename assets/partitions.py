@@ -50,7 +50,11 @@ def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.Ti
 
 def mapping(plan: Plan, lookback: int) -> dg.TimeWindowPartitionMapping:
     """The upstream partitions a partition needs: itself and those its look-back can touch, in the worst case."""
-    sessions = plan.grid.max_sessions(lookback) if lookback else 0
+    return overlap(plan, plan.grid.max_sessions(lookback) if lookback else 0)
+
+
+def overlap(plan: Plan, sessions: int) -> dg.TimeWindowPartitionMapping:
+    """The same for a number of sessions before the partition's own."""
     # A partition holds at least this many sessions on any calendar we know of (February, Golden Weeks).
     held = {"day": 1, "month": 14, "year": 200}[plan.horizon.partition]
     return dg.TimeWindowPartitionMapping(

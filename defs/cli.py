@@ -1,6 +1,7 @@
 """The command line: `tenor COMMAND [overrides in Hydra's grammar]`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -76,14 +77,30 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def told_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message is meant for the user; any other is a bug and keeps its traceback."""
+    from conf.errors import ConfigError
+    from quant.bars import BarsError
+    from quant.expression import ExpressionError
+    from resources.lake import LakeError
+    from resources.postgres import DatabaseError
+    from resources.registry import RegistryError
+    from resources.sources import SourceError
+
+    return (ConfigError, ExpressionError, BarsError, SourceError, LakeError, RegistryError, DatabaseError)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 on success, 1 when a step failed, 2 when the input is wrong."""
     arguments = parser().parse_args(argv)
-    from conf.errors import ConfigError
-
+    # A service manager's SIGTERM ends as Ctrl-C does, and both also where a shell started us with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return command(arguments.command)(arguments.overrides)
-    except ConfigError as error:
+    except Exception as error:
+        if not isinstance(error, told_errors()):
+            raise
         print(f"tenor: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Config in, Dagster definitions out: the steps of every horizon, their jobs, and what they run with."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from assets.plan import Plan
 from assets.reports import Reports
 from conf.schema import Horizon
 from defs.sensors import deploy_champions
+from defs.service import url_of
 from resources.clock import Clock, SystemClock
 from resources.database import Database
 from resources.inference import Inference
@@ -30,13 +32,15 @@ def build(
 ) -> dg.Definitions:
     """The definitions of these horizons. A horizon that others resample must be among them.
 
-    service: address of the inference service, by default the one `serving` names. Errors of a horizon's config or
+    service: address of the service that deployments go to, by default the one `serving` names. Errors of a config or
     expressions are raised here, before anything runs.
     """
+    # Dagster marks as beta what we use on purpose; a user can do nothing about it.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
     clock = clock or SystemClock()
     first = next(iter(horizons.values()))
     root = Path(first.store.root).resolve()
-    url = service or f"http://{first.serving.host}:{first.serving.port}"
+    url = url_of(first.serving)
     assets: list[dg.AssetsDefinition] = []
     jobs = []
     for name, horizon in horizons.items():
@@ -65,7 +69,7 @@ def build(
             "lake": Lake(f"{root}/lake"),
             "registry": Registry(root, clock),
             "store": Vectors(Database(root)),
-            "inference": Inference(url),
+            "inference": Inference(service or url),
             "reports": Reports(root, url),
         },
     )

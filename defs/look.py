@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.prompt import Confirm
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -67,14 +68,17 @@ def status(overrides: Sequence[str]) -> int:
 
 
 def clean(overrides: Sequence[str]) -> int:
-    """Stop the embedded database and delete the store's folder."""
+    """Delete the store's folder, after asking; refused while another process uses its database."""
     from resources.database import Database
 
     root = root_of(next(iter(compose(overrides).values())))
     if not root.exists():
         print(f"nothing to delete: there is no {root}")
         return 0
-    Database(root).release()
+    print(f"{root} holds the tables, models, reports and run history of every horizon.")
+    if not Confirm.ask("Delete all of it?", default=False):
+        return 1
+    Database(root).retire()
     shutil.rmtree(root)
     print(f"deleted {root}")
     return 0

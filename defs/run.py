@@ -3,7 +3,6 @@
 import os
 import shlex
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,8 +40,6 @@ class Outcome:
 
 def run(overrides: Sequence[str]) -> int:
     """Materialize every step of the horizons; 0 when each ends with a served prediction, 1 when a step failed."""
-    # Dagster marks as beta what we use on purpose; a user can do nothing about it.
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
     began = time.monotonic()
     console = Console()
     horizons = compose(overrides)

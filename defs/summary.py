@@ -40,7 +40,9 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
 
 def _print_rejections(console: Console, outcome: "Outcome") -> None:
     bars = outcome.metadata.get("bars", {})
-    told = [f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in bars.items() if name.startswith(REJECTED)]
+    told = [
+        f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in bars.items() if name.startswith(REJECTED)
+    ]
     if told:
         about = f"{outcome.horizon} rejected: {', '.join(told)}; kept in table rejected/{outcome.horizon}"
         console.print(about, style="yellow", highlight=False, soft_wrap=True)

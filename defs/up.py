@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from conf.compose import check_structural, compose
 from conf.schema import Serving
 from defs.look import root_of, with_all_horizons
@@ -15,7 +17,6 @@ from defs.processes import Processes
 from defs.service import command, url_of
 from resources.dagster_storage import REPOSITORY
 from resources.database import Database
-from resources.inference import Inference, ServiceDown
 from resources.settings import OVERRIDES_VARIABLE
 
 STARTING_SECONDS = 120.0
@@ -36,16 +37,25 @@ def up(overrides: Sequence[str]) -> int:
         "DAGSTER_HOME": str(REPOSITORY),
     }
     with Processes() as processes:
-        processes.start("the Dagster UI", dagster(serving), environment, cwd=REPOSITORY)
-        processes.start("the service", command(root, serving.host, serving.port), environment, cwd=REPOSITORY)
-        with Inference(url_of(serving)) as service:
-            _wait(processes, service)
-        print(
-            f"\nTenor is up; Ctrl-C stops it.\n  UI       http://127.0.0.1:{serving.dagster_port}\n"
-            f"  service  {url_of(serving)}   documentation: {url_of(serving)}/docs\n",
-            flush=True,
-        )
-        return _until_one_ends(processes)
+        for name, words in (
+            ("dagster", dagster(serving)),
+            ("service", command(root, serving.host, serving.port)),
+        ):
+            processes.start(name, words, environment, cwd=REPOSITORY, log=root / f"{name}.log")
+        print("starting …", flush=True)
+        _wait(processes, serving)
+        if processes.ended() is None:
+            print(
+                f"Tenor is up; Ctrl-C stops it.\n"
+                f"  UI       http://127.0.0.1:{serving.dagster_port}   log: {root}/dagster.log\n"
+                f"  service  {url_of(serving)}   log: {root}/service.log",
+                flush=True,
+            )
+        try:
+            return _until_one_ends(processes, root)
+        except KeyboardInterrupt:
+            print("stopping …", flush=True)
+            return 0
 
 
 def serve(overrides: Sequence[str]) -> int:
@@ -64,19 +74,20 @@ def dagster(serving: Serving) -> list[str]:
     return [program, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", port, "--log-level", "warning"]
 
 
-def _wait(processes: Processes, service: Inference) -> None:
-    """Until the service answers, a child ends, or starting takes too long."""
+def _wait(processes: Processes, serving: Serving) -> None:
+    """Until the UI and the service answer, a child ends, or starting takes too long."""
     until = time.monotonic() + STARTING_SECONDS
-    while processes.ended() is None and time.monotonic() < until:
-        with contextlib.suppress(ServiceDown):
-            service.health()
-            return
+    waiting = [f"http://127.0.0.1:{serving.dagster_port}/server_info", f"{url_of(serving)}/health"]
+    while waiting and processes.ended() is None and time.monotonic() < until:
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(waiting[0], trust_env=False).raise_for_status()
+            del waiting[0]
         time.sleep(0.2)
 
 
-def _until_one_ends(processes: Processes) -> int:
+def _until_one_ends(processes: Processes, root: Path) -> int:
     while (ended := processes.ended()) is None:
         time.sleep(0.5)
     name, status = ended
-    print(f"tenor: {name} ended by itself with status {status}; stopping the rest", file=sys.stderr)
+    print(f"tenor: {name} ended by itself with status {status}, see {root}/{name}.log; stopping", file=sys.stderr)
     return 1

@@ -89,7 +89,8 @@ def _graph(
             operator = OPERATORS[node.op]
             first, last = operator.reads(*node.values)
             args = (at(arg, low + first, high + last) for arg in node.args)
-            values[node] = operator.compute(*args, *node.values)
+            numbers = [panel.symbols.index(number) if isinstance(number, str) else number for number in node.values]
+            values[node] = operator.compute(*args, *numbers)
     return [finite(at(output, 0, 0)) for output in outputs]
 
 

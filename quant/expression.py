@@ -3,28 +3,23 @@
 import ast
 import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from quant.folding import FOLDED, fold
 from quant.graph import Node, column, constant, node
-from quant.operators import CALLABLE, COMPOSITES, OPERATORS
+from quant.operators import CALLABLE, COMPOSITES, OPERATORS, WRITTEN
 from quant.signature import Composite, Number, Operator
 
 LONGEST_TEXT = 4_000
 DEEPEST = 100
 FARTHEST = 100_000  # slots that one expression may read back or ahead
 BAR = ("open", "high", "low", "close", "volume")
+OF_COMPOSITES = (*BAR, "bar_of_session")  # columns that an operator written in the language may read
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_FOLD: dict[str, Callable[[float, float], float]] = {
-    "+": lambda x, y: x + y,
-    "-": lambda x, y: x - y,
-    "*": lambda x, y: x * y,
-    "/": lambda x, y: x / y,
-    "**": lambda x, y: x**y,
-}
 
 
 class ExpressionError(ValueError):
@@ -153,20 +148,20 @@ class _Reader:
 
     def arithmetic(self, tree: ast.expr, op: str, x: Node, y: Node) -> Node:
         if x.is_constant and y.is_constant:
-            return self.folded(tree, op, _value(x), _value(y))
+            return self.folded(tree, op, x, y)
         if op == "**" and y.is_constant and _value(y) == 2:
             return node("*", (x, x))  # exact, where a power is not
         if op == "**" and y.is_constant and _value(y) == 0.5:
             return node("sqrt", (x,))
         return node(op, (x, y))
 
-    def folded(self, tree: ast.expr, op: str, x: float, y: float) -> Node:
-        try:
-            value = _FOLD[op](x, y)
-        except (OverflowError, ZeroDivisionError):
-            value = math.nan
-        if isinstance(value, complex) or not math.isfinite(value):
-            self.fail(tree, f"{x:g} {op} {y:g} is not a finite number")
+    def folded(self, tree: ast.expr, op: str, *args: Node) -> Node:
+        values = tuple(_value(arg) for arg in args)
+        value = fold(op, values)
+        if math.isnan(value):
+            shown = [f"{value:g}" for value in values]
+            text = f"{op}({', '.join(shown)})" if op.isidentifier() else f" {op} ".join(shown)
+            self.fail(tree, f"{text} is not a finite number")
         return self.number(tree, value)
 
     def chain(self, tree: ast.expr, op: str, parts: list[Node]) -> Node:
@@ -197,6 +192,8 @@ class _Reader:
             self.fail(tree, f"unknown operator {name}{_hint(name, CALLABLE)}")
         if name == "raw":
             return self.raw(tree)
+        if name == "of":
+            return self.of(tree, depth)
         if name in COMPOSITES:
             composite = COMPOSITES[name]
             return self.composite(tree, composite, self.bound(tree, composite.signature, composite.parameters, depth))
@@ -232,6 +229,8 @@ class _Reader:
                         f"{operator.signature}: {part} is the constant {_value(arg):g}, it must be a series",
                     )
         elif all(arg.is_constant for arg in series):
+            if operator.name in FOLDED:
+                return self.folded(tree, operator.name, *series)
             self.fail(tree, f"{operator.name} of constants: name a column in it")
         numbers = tuple(self.checked(tree, operator, number, given[number.name]) for number in operator.numbers)
         made = node(operator.name, series, numbers, operator.reads(*numbers), operator.crosses)
@@ -257,7 +256,7 @@ class _Reader:
         return int(value) if number.whole else value
 
     def composite(self, tree: ast.Call, composite: Composite, given: Mapping[str, Node]) -> Node:
-        columns = BAR if self.names is None else [name for name in BAR if name in self.names]
+        columns = [name for name in OF_COMPOSITES if self.names is None or name in self.names]
         scope = {name: column(name) for name in columns} | dict(given)
         try:
             return parse(composite.text, names=scope)
@@ -269,6 +268,15 @@ class _Reader:
             case ast.Call(args=[ast.Name(id=name)], keywords=[]) if name in BAR:
                 return self.name(tree.args[0], f"raw_{name}")
         return self.fail(tree, f"raw takes one of {', '.join(BAR)}")
+
+    def of(self, tree: ast.Call, depth: int) -> Node:
+        match tree:
+            case ast.Call(args=[ast.Constant(value=str() as symbol), x], keywords=[]) if symbol:
+                series = self.read(x, depth)
+                if series.is_constant:
+                    self.fail(tree, f"of: x is the constant {_value(series):g}, it must be a series")
+                return node("of", (series,), (symbol,), symbols=frozenset((symbol,)))
+        return self.fail(tree, f"of takes a symbol in quotes and a series: {_signature('of')}")
 
 
 def _value(given: Node) -> float:
@@ -283,8 +291,8 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _signature(name: str) -> str:
-    if name == "raw":
-        return "raw(column)"
+    if name in WRITTEN:
+        return WRITTEN[name]
     return (OPERATORS.get(name) or COMPOSITES[name]).signature
 
 

@@ -12,7 +12,7 @@ class Node:
     op: an operator's name, "column" or "constant". values: an operator's numbers, or a column's name, or a
     constant.
     first, last: the slots that the value at slot t depends on are t + first … t + last.
-    crosses: it depends on other symbols of its section.
+    crosses: it depends on other symbols of its section. symbols: those it reads by name.
     """
 
     op: str
@@ -21,6 +21,7 @@ class Node:
     first: int = 0
     last: int = 0
     crosses: bool = False
+    symbols: frozenset[str] = frozenset()
     __weakref__: object = field(init=False, repr=False)
 
     @property
@@ -47,6 +48,7 @@ def node(
     values: tuple[float | str, ...] = (),
     reads: tuple[int, int] = (0, 0),
     crosses: bool = False,
+    symbols: frozenset[str] = frozenset(),
 ) -> Node:
     """The node of `op` over `args`; reads: first and last slot it reads of them, relative to its own."""
     key = (op, tuple(id(arg) for arg in args), values)
@@ -56,7 +58,8 @@ def node(
     varying = [arg for arg in args if not arg.is_constant]
     first = min((arg.first for arg in varying), default=0) + reads[0]
     last = max((arg.last for arg in varying), default=0) + reads[1]
-    made = Node(op, args, values, first, last, crosses or any(arg.crosses for arg in args))
+    named = symbols.union(*(arg.symbols for arg in args))
+    made = Node(op, args, values, first, last, crosses or any(arg.crosses for arg in args), named)
     _interned[key] = made
     return made
 

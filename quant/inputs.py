@@ -9,7 +9,7 @@ from quant.bars import expression_columns
 from quant.grid import Grid
 from quant.panel import Panel
 
-CALENDAR = ("minute_of_session", "session_progress", "day_of_week")
+CALENDAR = ("minute_of_session", "session_progress", "day_of_week", "bar_of_session")
 BARS = ("open", "high", "low", "close", "volume")
 RAW = tuple(f"raw_{name}" for name in BARS)
 
@@ -37,7 +37,8 @@ def bar_panel(
 
 
 def calendar_fields(grid: Grid, slots: np.ndarray, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Float32 [T] by name, of bar starts: minutes since the session's open, share of it gone, weekday (Monday 0)."""
+    """Float32 [T] by name, of bar starts: minutes since the session's open, share of it gone, weekday (Monday 0),
+    bars of the session before it."""
     if not wanted or not len(slots):
         return {name: np.empty(len(slots), np.float32) for name in wanted}
     dates = grid.session_dates(slots)
@@ -46,6 +47,8 @@ def calendar_fields(grid: Grid, slots: np.ndarray, wanted: Collection[str]) -> d
     opens = np.array([_naive(session.open) for session in sessions], dtype="datetime64[us]")
     closes = np.array([_naive(session.close) for session in sessions], dtype="datetime64[us]")
     row = np.searchsorted(labels, dates)
+    whole = grid.slots(dates[0].item(), dates[-1].item())  # the first session from its open on, whatever was asked for
+    first = np.searchsorted(grid.session_dates(whole), dates)
     # A daily bar is stamped 00:00 of its session date, before the open: its minute is 0.
     elapsed = np.maximum((slots - opens[row]) / np.timedelta64(1, "m"), 0.0)
     length = (closes[row] - opens[row]) / np.timedelta64(1, "m")
@@ -53,6 +56,7 @@ def calendar_fields(grid: Grid, slots: np.ndarray, wanted: Collection[str]) -> d
         "minute_of_session": elapsed,
         "session_progress": elapsed / length,
         "day_of_week": (dates.astype("int64") + 3) % 7,  # 1970-01-01 was a Thursday
+        "bar_of_session": np.searchsorted(whole, slots) - first,
     }
     return {name: fields[name].astype(np.float32) for name in wanted}
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from quant.program import Program
+
 NEVER = np.iinfo(np.int64).min  # a slot without a bar: it was read as missing and delays nothing
 
 
@@ -19,6 +21,20 @@ def known_panel(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -
     columns = bars["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
     panel[rows, columns] = bars["known_at"].dt.epoch("us").to_numpy()
     return panel
+
+
+def of_values(program: Program, known: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
+    """When the values of a program could be known, int64 [T, S]; known: of its bars, as `known_panel` gives it.
+
+    A value across the section is known when the last member's is, one that reads a symbol by name when that is.
+    """
+    reached = latest(known, program.lookback)
+    if program.crosses:
+        return np.broadcast_to(reached.max(axis=1, keepdims=True), reached.shape)
+    for symbol in program.symbols:
+        place = list(symbols).index(symbol)
+        reached = np.maximum(reached, reached[:, place : place + 1])
+    return reached
 
 
 def latest(known: np.ndarray, lookback: int) -> np.ndarray:

@@ -8,5 +8,6 @@ OPERATORS: dict[str, Operator] = {
 }
 COMPOSITES: dict[str, Composite] = {composite.name: composite for composite in composites.COMPOSITES}
 
-# `raw(x)` names another column, so it has no arithmetic of its own.
-CALLABLE: frozenset[str] = frozenset(name for name in (*OPERATORS, *COMPOSITES, "raw") if name.isidentifier())
+# Written in a way of their own: a column's name, a symbol in quotes. `raw` reads another column: it is no operator.
+WRITTEN = {"raw": "raw(column)", "of": 'of("SYMBOL", x)'}
+CALLABLE: frozenset[str] = frozenset(name for name in (*OPERATORS, *COMPOSITES, *WRITTEN) if name.isidentifier())

@@ -23,6 +23,7 @@ class Program:
 
     names: the entries, in order. inputs: the columns they read, of those declared. lookback, lookahead: how
     many slots before and after a slot its values read. crosses: some entry mixes the symbols of a section.
+    symbols: those that entries read by name, with of("…", x): every panel needs them.
     """
 
     def __init__(self, texts: Mapping[str, str], declared: Collection[str], outputs: Mapping[str, Node]) -> None:
@@ -36,6 +37,7 @@ class Program:
         self.lookback = max((node.lookback for node in self.outputs.values()), default=0)
         self.lookahead = max((node.lookahead for node in self.outputs.values()), default=0)
         self.crosses = any(node.crosses for node in self.outputs.values())
+        self.symbols = tuple(sorted(frozenset().union(*(node.symbols for node in self.outputs.values()))))
 
     @classmethod
     def compile(
@@ -69,11 +71,13 @@ class Program:
         """Values by entry name: float32 [T, S], or [tail, S] for the last `tail` slots only.
 
         Slots before the panel read as missing bars: give `lookback` slots more than are asked for. chunk:
-        slots computed at once; any gives the same bits. Raises ValueError for a column the panel lacks.
+        slots computed at once; any gives the same bits. Raises ValueError for a column or symbol the panel lacks.
         """
         absent = [name for name in self.inputs if name not in panel.columns]
         if absent:
             raise ValueError(f"the panel lacks column {absent[0]}; it has {', '.join(sorted(panel.columns))}")
+        if unknown := [symbol for symbol in self.symbols if symbol not in panel.symbols]:
+            raise ValueError(f'of("{unknown[0]}", …): the panel has {len(panel.symbols)} symbols, and not {unknown[0]}')
         slots, symbols = len(panel.time), len(panel.symbols)
         asked = slots if tail is None else tail
         if not 0 <= asked <= slots:

@@ -54,6 +54,11 @@ class Recipe:
         """Whether factors read other symbols: then a section must be whole."""
         return self.factor_program.crosses
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Symbols that expressions read by name: every panel needs them."""
+        return frozenset((*self.feature_program.symbols, *self.factor_program.symbols))
+
     def rows(
         self, bars: pl.DataFrame, last: int | None = None, absent: Collection[str] = ()
     ) -> tuple[pl.DataFrame, np.ndarray]:
@@ -134,12 +139,16 @@ class Recipe:
         return slots, asked
 
     def _section(self, bars: pl.DataFrame, absent: Collection[str]) -> tuple[str, ...]:
-        """Symbols of the panel: all of the universe where factors cross it, else those that were sent."""
+        """Symbols of the panel: all of the universe where factors cross it, else those sent and those read by name."""
         sent = set(bars["symbol"])
+        if foreign := sorted(self.named - set(self.symbols)):
+            raise RecipeError(f"expressions read {_some(foreign)} with of(…), which the universe of this model lacks")
         if unknown := sorted((sent | set(absent)) - set(self.symbols)):
             raise RecipeError(f"not in the universe of this model: {_some(unknown)}")
+        if unsent := sorted(self.named - sent - set(absent)):
+            raise RecipeError(f"factors read {_some(unsent)} by name: send its bars too, or name it as absent")
         if not self.crosses:
-            return tuple(symbol for symbol in self.symbols if symbol in sent)
+            return tuple(symbol for symbol in self.symbols if symbol in sent | self.named)
         if missing := sorted(self._members_in(bars) - sent - set(absent)):
             raise RecipeError(
                 f"factors compare the symbols of a section, and bars of {len(missing)} of its members are "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from quant import kernels
+from quant import anchored, kernels, lagged, sorting
 from quant.elementwise import finite
 from quant.kernels import Rule, Windows
 from quant.signature import Number, Operator
@@ -18,6 +18,8 @@ RESIDUAL = 1e-5  # weight of all that an exponential mean leaves out, of a total
 N = Number("n")
 TWO = Number("n", low=2)
 DDOF = Number("ddof", 1, low=0, high=1)
+SORTED = Number("n", high=500)  # slots that are sorted, or read one by one
+SHARE = Number("q", 0.5, low=0, high=1, whole=False)
 
 
 def _rolling(
@@ -147,6 +149,32 @@ OPERATORS = (
         "how many slots ago the smallest value was; the newest of equal ones",
     ),
     _rolling("argmax", _since(kernels.ARGMAX), "how many slots ago the largest value was; the newest of equal ones"),
+    _rolling(
+        "quantile",
+        sorting.quantile,
+        "the value that a share q of the window's values is below, linear between the nearest two",
+        numbers=(SORTED, SHARE),
+    ),
+    _rolling(
+        "rank_in_window",
+        lagged.rank_in_window,
+        "rank of the newest value in its window as a share of the present ones, ties averaged: in (0, 1]",
+        numbers=(SORTED,),
+    ),
+    _rolling("mean_deviation", lagged.mean_deviation, "mean distance from the window's mean", numbers=(SORTED,)),
+    *(
+        _rolling(
+            f"{word}_since",
+            anchored.since(rule),
+            f"{what} since the newest slot where start is not 0; missing where it is not among the last n slots",
+            "x start",
+        )
+        for word, rule, what in (
+            ("sum", kernels.SUM, "sum of the present values"),
+            ("min", kernels.MIN, "smallest value"),
+            ("max", kernels.MAX, "largest value"),
+        )
+    ),
     _rolling("var", _var, "variance, divided by count - ddof", numbers=(TWO, DDOF)),
     _rolling("std", _std, "standard deviation, divided by count - ddof", numbers=(TWO, DDOF)),
     _rolling("skew", _skew, "sample skewness G1, as pandas and SAS have it", numbers=(Number("n", low=3),)),

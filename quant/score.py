@@ -69,13 +69,15 @@ def section_ic(frame: pl.DataFrame, method: str) -> pl.DataFrame:
 def quantile_means(frame: pl.DataFrame, quantiles: int) -> list[float]:
     """Mean outcome by quantile of the prediction within each section, lowest first, sections weighing alike.
 
-    Ties keep their rows' order. Sections with fewer rows than quantiles are left out; NaN where none is left.
+    Ties keep their rows' order. Sections with fewer rows than quantiles, or with one prediction for all, are left
+    out; NaN where none is left.
     """
     complete = pl.col("prediction").is_finite() & pl.col("outcome").is_finite()
     place = (pl.col("prediction").rank("ordinal") - 1) * quantiles // pl.len()
+    varied = pl.col("prediction").max() > pl.col("prediction").min()
     means = (
         frame.filter(complete)
-        .filter(pl.len().over("time") >= quantiles)
+        .filter(((pl.len() >= quantiles) & varied).over("time"))
         .with_columns(quantile=place.over("time"))
         .group_by("time", "quantile")
         .agg(pl.col("outcome").mean())

@@ -1,4 +1,4 @@
-"""Operators across the section: all symbols present at one slot.
+"""Operators across the section: all symbols present at one slot; and one symbol's value for all.
 
 Values that are not finite are left out. Sums are folded over the sorted values, so a result depends on the
 set of present values only: not on the order of the symbols, nor on absent ones, nor on other slots.
@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from quant.arrays import fill, keep, present, select
 from quant.elementwise import finite
-from quant.signature import Operator
+from quant.signature import Number, Operator
 
 INFINITY = float("inf")
 
@@ -57,6 +57,43 @@ def _rank(x: mx.array) -> mx.array:
     return keep(ranks / _count(x), present(known))
 
 
+def _quantile(ordered: mx.array, count: mx.array, q: float) -> mx.array:
+    """The q-quantile of each row, linear between the two nearest values; rows are sorted, `count` are present."""
+    place = q * mx.maximum(count - 1, 0.0)
+    below = mx.floor(place)
+    pair = [mx.take_along_axis(ordered, at.astype(mx.int32), axis=1) for at in (below, mx.ceil(place))]
+    return pair[0] + (pair[1] - pair[0]) * (place - below)
+
+
+def _winsorize(x: mx.array, share: float) -> mx.array:
+    known = finite(x)
+    ordered, count = mx.sort(fill(known, INFINITY), axis=1), _count(x)
+    return mx.minimum(mx.maximum(known, _quantile(ordered, count, share)), _quantile(ordered, count, 1 - share))
+
+
+def _neutralize(x: mx.array, by: mx.array) -> mx.array:
+    """Sums run over the sorted values of each group from its first one on, so other groups do not change a bit."""
+    together = mx.logical_and(present(finite(x)), present(finite(by)))
+    known, group = keep(x, together), fill(keep(by, together), INFINITY)
+    by_value = mx.argsort(fill(known, INFINITY), axis=1)
+    by_group = mx.argsort(mx.take_along_axis(group, by_value, axis=1), axis=1)  # stable: values stay in order
+    order = mx.take_along_axis(by_value, by_group, axis=1)
+    first, last = _runs(mx.take_along_axis(group, order, axis=1))
+    total = fill(mx.take_along_axis(known, order, axis=1), 0.0) + 0.0  # no -0: further steps would lose its sign
+    place = mx.broadcast_to(mx.arange(total.shape[1]), total.shape)
+    width = 1
+    while width < total.shape[1]:
+        earlier = mx.pad(total, [(0, 0), (width, 0)])[:, : total.shape[1]]
+        total = total + select(place - width >= first, earlier, mx.zeros_like(total))
+        width *= 2
+    mean = mx.take_along_axis(total, last, axis=1) / (last - first + 1).astype(mx.float32)
+    return known - mx.take_along_axis(mean, mx.argsort(order, axis=1), axis=1)
+
+
+def _of(x: mx.array, place: int) -> mx.array:
+    return mx.broadcast_to(x[:, place : place + 1], x.shape)
+
+
 def _runs(ordered: mx.array) -> tuple[mx.array, mx.array]:
     """First and last position of the run of equal values that each position belongs to; rows are sorted."""
     rows, width = ordered.shape
@@ -70,8 +107,14 @@ def _runs(ordered: mx.array) -> tuple[mx.array, mx.array]:
     return first, last
 
 
-def _section(name: str, compute: Callable[[mx.array], mx.array], summary: str) -> Operator:
-    return Operator(name, ("x",), (), compute, lambda: (0, 0), summary, crosses=True)
+def _section(
+    name: str,
+    compute: Callable[..., mx.array],
+    summary: str,
+    series: tuple[str, ...] = ("x",),
+    numbers: tuple[Number, ...] = (),
+) -> Operator:
+    return Operator(name, series, numbers, compute, lambda *_: (0, 0), summary, crosses=True)
 
 
 OPERATORS = (
@@ -79,4 +122,17 @@ OPERATORS = (
     _section("demean", _demean, "x less the section's mean"),
     _section("zscore", _zscore, "x less the section's mean, in sample standard deviations of the section"),
     _section("scale", _scale, "x divided by the section's sum of |x|"),
+    _section(
+        "winsorize",
+        _winsorize,
+        "x held between the section's quantiles `share` and 1 - `share`",
+        numbers=(Number("share", 0.025, low=0, high=0.5, whole=False),),
+    ),
+    _section(
+        "neutralize",
+        _neutralize,
+        "x less the mean of the section's symbols with the same value of `by`; missing where `by` is",
+        series=("x", "by"),
+    ),
+    Operator("of", ("x",), (), _of, lambda *_: (0, 0), "x of the named symbol at the same slot, for every symbol"),
 )

@@ -35,6 +35,7 @@ class Operator:
     summary: str
     rolling: bool = False
     crosses: bool = False  # mixes the symbols of a section
+    source: str = ""  # who defined it, where that is not common knowledge
 
     @property
     def parameters(self) -> dict[str, float | None]:
@@ -54,6 +55,7 @@ class Composite:
     parameters: dict[str, float | None]
     text: str
     summary: str
+    source: str
 
     @property
     def signature(self) -> str:

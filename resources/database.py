@@ -55,6 +55,11 @@ class Database:
         if not self._external:
             self._server().release()
 
+    def retire(self) -> None:
+        """Stop the embedded server so that the store can be deleted; DatabaseError while others use it."""
+        if not self._external:
+            self._server().retire()
+
     def __repr__(self) -> str:
         return f"Database({self._external.place if self._external else self._root / 'postgres'})"
 

@@ -83,15 +83,28 @@ class Postgres:
             self._users = None
             if not self._folder.exists():  # the whole store was deleted
                 return
-            # A new descriptor: a forked child may still hold the lock through the old one.
-            try:
-                alone = _lock(self._folder / "users.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # others use it
-                return
-            try:
-                self._stop()
-            finally:
-                os.close(alone)
+            self._stop_alone()
+
+    def retire(self) -> None:
+        """Stop the server, for whoever deletes its folder next; DatabaseError while another process uses it."""
+        self.release()
+        if self._folder.exists() and not self._stop_alone():
+            raise DatabaseError(
+                f"another process uses the database in {self._folder}: stop `tenor up` or the run that does first"
+            )
+
+    def _stop_alone(self) -> bool:
+        """Stop the server unless another process uses it; whether none does."""
+        # A new descriptor: a forked child may still hold the lock through the old one.
+        try:
+            alone = _lock(self._folder / "users.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            self._stop()
+        finally:
+            os.close(alone)
+        return True
 
     def _unwell(self) -> str | None:
         """None when `SELECT 1` answers, else what libpq said."""

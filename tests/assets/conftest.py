@@ -27,6 +27,10 @@ from resources.sources.synthetic import SyntheticSource
 from resources.vectors import Vectors
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+SMALL = [
+    "horizon=5m", "features=[few]", "factors=[few]", "source.sessions=10", "source.symbols=4", "source.seed=5",
+    "model.n_estimators=10", "model.min_data_in_leaf=20",
+]  # fmt: skip
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 FEW_FEATURES = """# @package features.few

@@ -105,9 +105,10 @@ def test_rejected_rows_keep_their_reason_and_every_row_is_accounted_for(
     rejected = made.table("rejected")
     assert dict(rejected["reason"].value_counts().iter_rows()) == counts
     bad = spoiled.filter(pl.col("index") == 20)
-    assert rejected.filter(reason="ohlc_order").select("symbol", "timestamp", "high").rows() == bad.select(
-        "symbol", "timestamp", "high"
-    ).rows()
+    assert (
+        rejected.filter(reason="ohlc_order").select("symbol", "timestamp", "high").rows()
+        == bad.select("symbol", "timestamp", "high").rows()
+    )
     assert made.table("bars").height == market.height - 4
 
 
@@ -142,7 +143,9 @@ def test_no_bar_is_made_up_for_a_gap(pipeline, file: File, market: pl.DataFrame)
 
 
 def test_history_is_known_when_its_bar_ends(pipeline, file: File, market: pl.DataFrame) -> None:
-    made = pipeline(*file(market), )
+    made = pipeline(
+        *file(market),
+    )
     made.run("bars")
     bars = made.table("bars")
     assert (bars["known_at"] == bars["timestamp"] + timedelta(minutes=5)).all()

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Collection
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 
-from assets import names, window
+from assets import features, names, window
+from quant.grid import CalendarSpec, Grid
+from resources.sources.synthetic import SyntheticSource
 from tests.assets.conftest import Make, Pipeline
 
 TECHNICAL = ["features=[technical]", "factors=[pass_through,cross_section]"]
@@ -92,7 +95,9 @@ def test_one_session_is_read_with_exactly_its_look_back(whole: Pipeline) -> None
     found = window.window(plan, day, day, plan.features.lookback)
     assert found.asked == 78
     assert len(found.slots) == 78 + plan.features.lookback
-    assert plan.grid.session_dates(found.slots[:1])[0] == np.datetime64("2021-11-23")
+    # 200 bars: the half day's 42, two whole sessions, and the last two bars of the 22nd.
+    assert plan.features.lookback == 200
+    assert found.slots[0] == np.datetime64("2021-11-22T20:50")
 
 
 @pytest.mark.parametrize("sets", [TECHNICAL, ["features=[few]", "factors=[few]"]], ids=["technical", "few"])
@@ -127,7 +132,11 @@ def test_changing_one_bar_changes_values_up_to_the_look_back_after_it_and_no_fur
     at = 200
     bar = (pl.col("symbol") == "S002") & (pl.col("timestamp") == slots[at])
     assert market.filter(bar).height == 1
-    file(market.with_columns(pl.when(bar).then(pl.col("high") * 2).otherwise("high").alias("high"), pl.col("volume") + bar * 9))
+    file(
+        market.with_columns(
+            pl.when(bar).then(pl.col("high") * 2).otherwise("high").alias("high"), pl.col("volume") + bar * 9
+        )
+    )
     changed.run("bars")
     new = derive(changed)
     plan = made.plan()
@@ -150,12 +159,12 @@ def test_a_factor_row_is_known_when_the_last_bar_of_its_section_and_look_back_wa
     late = (pl.col("symbol") == "S002") & (pl.col("timestamp") == slots[200])
     file(market.with_columns(pl.col("volume") + late * 9))
     made.run("bars")  # a revision: known since the clock's now
-    features, factors = derive(made)
+    rows, factors = derive(made)
     plan, now = made.plan(), made.clock.now()
     ends = pl.col("timestamp") + timedelta(minutes=5)
     own = set(slots[200 : 200 + plan.features.lookback + 1])
     restated = (pl.col("symbol") == "S002") & pl.col("timestamp").is_in(list(own))
-    expected = features.with_columns(expected=pl.when(restated).then(now).otherwise(ends))
+    expected = rows.with_columns(expected=pl.when(restated).then(now).otherwise(ends))
     assert (expected["known_at"] == expected["expected"]).all()
     section = set(slots[200 : 200 + plan.features.lookback + plan.factors.lookback + 1])
     restated = pl.col("timestamp").is_in(list(section))
@@ -199,11 +208,6 @@ def test_membership_goes_by_the_session_and_not_by_the_date_in_utc(
     pipeline: Make, file: File, few: list[str], members: Callable[[str], str]
 ) -> None:
     """Sydney's session of the 2nd opens at 23:00 UTC of the 1st."""
-    from datetime import UTC, datetime
-
-    from quant.grid import CalendarSpec, Grid
-    from resources.sources.synthetic import SyntheticSource
-
     source = SyntheticSource(
         Grid(CalendarSpec("XASX"), "5m"),
         seed=3, start=date(2023, 2, 1), sessions=3, symbols=3, signal_ic=0.0, gap_rate=0.0, splits=0,
@@ -230,7 +234,7 @@ def test_numbers_are_float32_and_missing_ones_null(whole: Pipeline) -> None:
     for step, entries in (("features", whole.plan().feature_entries), ("factors", whole.plan().factor_entries)):
         table = whole.table(step)
         assert table.columns == ["symbol", "timestamp", "known_at", *entries, "partition"]
-        values = table.select(entries)
+        values = table.select(list(entries))
         assert set(values.dtypes) == {pl.Float32}
         assert not values.select(pl.any_horizontal(pl.all().is_nan().any())).item()
 
@@ -250,10 +254,6 @@ def test_the_metadata_names_the_version_that_was_read_and_the_columns_without_a_
 def test_a_value_that_breaks_its_schema_fails_the_step_and_names_the_column(
     pipeline: Make, few: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dagster as dg
-
-    from assets import features
-
     made = pipeline(*few)
     made.run("bars", "features")
     before = made.lake.version("features/5m")

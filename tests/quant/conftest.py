@@ -8,6 +8,7 @@ import pytest
 from quant.panel import Panel
 
 Market = Callable[..., Panel]
+BARS = ("open", "high", "low", "close", "volume")
 
 
 def make_market(slots: int = 400, symbols: int = 5, missing: float = 0.06, seed: int = 0) -> Panel:
@@ -24,13 +25,13 @@ def make_market(slots: int = 400, symbols: int = 5, missing: float = 0.06, seed:
         "close": close,
         "volume": random.integers(0, 5_000, shape).astype(float),
         "session_progress": np.repeat((np.arange(slots) % 78 / 78)[:, None], symbols, axis=1),
+        "bar_of_session": np.repeat((np.arange(slots) % 78)[:, None], symbols, axis=1),
     }
     absent = random.random(shape) < missing
     if missing:
         absent[slots // 3 : slots // 3 + 45, 0] = True
     dense = {
-        name: np.where(absent & (name != "session_progress"), np.nan, values).astype(np.float32)
-        for name, values in columns.items()
+        name: np.where(absent & (name in BARS), np.nan, values).astype(np.float32) for name, values in columns.items()
     }
     time = np.datetime64("2024-01-02T14:30", "us") + np.arange(slots) * np.timedelta64(60_000_000, "us")
     return Panel(time, tuple(f"S{index}" for index in range(symbols)), dense)

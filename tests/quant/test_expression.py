@@ -134,7 +134,11 @@ def test_look_back_and_look_ahead_are_read_off_the_graph(text: str, lookback: in
         ("1e39 * close", "does not fit float32"),
         ("1 < 2", "< of constants"),
         ("not 1", "not of constants"),
-        ("log(2) * close", "log of constants"),
+        ("log(-2) * close", r"log\(-2\) is not a finite number"),
+        ("where(1, 2, 3) * close", "where of constants"),
+        ("of(SPY, close)", r'of takes a symbol in quotes and a series: of\("SYMBOL", x\)'),
+        ("of('SPY', 5)", "x is the constant 5"),
+        ("of('SPY')", "of takes a symbol"),
         ("3 + 4", "the expression is a constant"),
     ],
 )

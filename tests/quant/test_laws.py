@@ -21,7 +21,7 @@ from quant.program import Program
 from quant.sets import Entry, expand
 from quant.signature import Composite, Operator
 
-BARS = ("open", "high", "low", "close", "volume", "session_progress")
+BARS = ("open", "high", "low", "close", "volume", "session_progress", "bar_of_session")
 SERIES = ("close", "open", "high")
 WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kernel
 SLOTS = 420
@@ -32,6 +32,12 @@ SPECIAL = {
     "not": "not close > open",
     "negate": "-close",
     "where": "where(close > open, high, low)",
+    "of": 'of("S0", high) / close',
+    "neutralize": "neutralize(close, volume > 2500)",
+    "sum_since": "sum_since(volume, bar_of_session == 0, 100)",
+    "min_since": "min_since(low, bar_of_session == 0, 100)",
+    "max_since": "max_since(high, bar_of_session == 0, 100)",
+    "vwap": "vwap(100)",
 }
 
 seeds = st.integers(0, 10_000)
@@ -47,7 +53,7 @@ def examples(operator: Operator | Composite) -> list[str]:
         lows = 1
     else:
         series = operator.series
-        windowed = bool(operator.numbers)
+        windowed = any(number.name == "n" for number in operator.numbers)
         lows = max((int(number.low) for number in operator.numbers), default=1)
     columns = list(SERIES[: len(series)])
     if operator.name in SPECIAL:
@@ -148,6 +154,7 @@ def test_the_last_bars_equal_the_batch(program: Program, seed, missing, tail, st
 @given(seed=seeds, missing=shares, chosen=st.lists(st.integers(0, 8), min_size=1, unique=True))
 def test_a_subset_of_symbols_equals_the_whole(program: Program, seed, missing, chosen, market) -> None:
     panel = market(SLOTS, 9, missing, seed)
+    chosen = sorted({0, *chosen})  # S0 is read by name: it belongs to every subset
     whole, part = program.run(panel), program.run(symbols(panel, chosen))
     for name in program.names:
         if not program.outputs[name].crosses:
@@ -213,9 +220,13 @@ def real(market_data: Path) -> Panel:
     """Two weeks of thinly traded minute bars: nine symbols, most slots missing for some of them."""
     frame = pl.read_parquet(market_data / "dev_eq_us_1m_2024.parquet")
     frame = frame.filter(pl.col("timestamp").dt.date().is_between(pl.date(2024, 7, 1), pl.date(2024, 7, 12)))
-    frame = frame.with_columns(session_progress=pl.lit(0.5))
+    frame = frame.with_columns(session_progress=pl.lit(0.5), symbol=pl.col("symbol").replace("AZO", "S0"))
     time = np.unique(instants(frame["timestamp"]))
-    return Panel.from_frame(frame, time, sorted(frame["symbol"].unique()), BARS)
+    bars = Panel.from_frame(frame, time, sorted(frame["symbol"].unique()), BARS[:-1])
+    opens = np.flatnonzero(np.diff(time.astype("datetime64[D]"), prepend=time[:1] - np.timedelta64(1, "D")))
+    place = np.arange(len(time)) - opens[np.searchsorted(opens, np.arange(len(time)), side="right") - 1]
+    of_session = np.repeat(place.astype(np.float32)[:, None], len(bars.symbols), axis=1)
+    return bars.joined(Panel(time, bars.symbols, {"bar_of_session": of_session}))
 
 
 @PROGRAMS

@@ -62,7 +62,7 @@ def test_a_feature_that_mixes_symbols_does_not_load() -> None:
 def test_a_panel_without_a_needed_column_is_refused(market) -> None:
     panel = market(10, 2)
     program = Program.compile({"x": "vwap / close"}, (*COLUMNS, "vwap"))
-    with pytest.raises(ValueError, match="the panel lacks column vwap; it has close, high"):
+    with pytest.raises(ValueError, match="the panel lacks column vwap; it has bar_of_session, close, high"):
         program.run(panel)
 
 

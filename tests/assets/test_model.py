@@ -1,0 +1,159 @@
+"""The model step: the same rows, config and code are the same bundle; the ledger hears of a new one once."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from assets import model as step
+from assets.dataset import load, split
+from quant.bundle import Bundle
+from tests.assets.conftest import SMALL, Make, Pipeline
+
+REFRESH = ("bars", "features", "factors")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    made = Pipeline(tmp_path_factory.mktemp("model"), *SMALL)
+    made.run(*REFRESH, "model")
+    return made
+
+
+@pytest.fixture
+def bundle(trained: Pipeline) -> Bundle:
+    return trained.registry.load("5m", trained.registry.bundles("5m")[0])
+
+
+def never_again(*_: object, **__: object) -> None:
+    raise AssertionError("trained again")
+
+
+def test_the_same_rows_config_and_code_are_the_same_bundle_and_nothing_is_trained_again(
+    trained: Pipeline, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "fit", never_again)
+    told = trained.run("model").metadata["model"]
+    assert told["bundle"] == bundle.id
+    assert told["trained anew"] is False
+    assert len(trained.registry.ledger("5m")) == 1
+
+
+def test_a_pipeline_elsewhere_makes_the_same_bundle_of_the_same_market(
+    trained: Pipeline, bundle: Bundle, tmp_path: Path
+) -> None:
+    other = Pipeline(tmp_path, *SMALL, "serving.port=9999")
+    other.clock.set(other.clock.now() + timedelta(days=400))
+    other.run(*REFRESH, "model")
+    [id] = other.registry.bundles("5m")
+    twin = other.registry.load("5m", id)
+    assert id == bundle.id
+    assert twin.to_files() == bundle.to_files()
+
+
+def test_one_changed_bar_or_another_config_is_another_bundle(trained: Pipeline, bundle: Bundle) -> None:
+    plan = trained.plan()
+    data = load(plan, trained.lake)
+    told = step.digests_of(plan, data)
+    assert told == bundle.manifest["digests"]
+    data.X[1234] = np.nextafter(data.X[1234], np.float32(np.inf))
+    changed = step.digests_of(plan, data)
+    assert {name for name in told if told[name] != changed[name]} == {"content"}
+    other = Pipeline(Path("elsewhere"), *SMALL, "model.num_leaves=7")
+    changed = step.digests_of(other.plan(), load(plan, trained.lake))
+    assert {name for name in told if told[name] != changed[name]} == {"config"}
+
+
+def test_one_bar_changed_at_the_source_is_another_bundle(
+    pipeline: Make, file, market: pl.DataFrame, few: list[str]
+) -> None:
+    made = pipeline(*file(market), *few, "model.n_estimators=5", "model.min_data_in_leaf=20")
+    first = made.run(*REFRESH, "model").metadata["model"]["bundle"]
+    stamp = market["timestamp"].unique().sort()[100]
+    bar = (pl.col("timestamp") == stamp) & (pl.col("symbol") == "S001")
+    file(market.with_columns(pl.col("volume") + bar))
+    told = made.run(*REFRESH, "model").metadata
+    assert told["bars"]["rows revised"] == 1
+    assert told["model"]["trained anew"] is True
+    assert told["model"]["bundle"] != first
+    assert [entry.id for entry in made.registry.ledger("5m")] == [first, told["model"]["bundle"]]
+
+
+def test_a_bundle_that_was_rolled_back_is_not_promoted_again_by_materializing_it_again(tmp_path: Path) -> None:
+    made = Pipeline(tmp_path, *SMALL)
+    made.run(*REFRESH)
+    old = made.run("model").metadata["model"]["bundle"]
+    new = made.run("model", values=["model.num_leaves=7"]).metadata["model"]["bundle"]
+    assert made.registry.champion("5m").id == new
+    made.registry.rollback("5m", "worse")
+    told = made.run("model", values=["model.num_leaves=7"]).metadata["model"]
+    assert told["bundle"] == new
+    assert f"{old} stays champion" in told["promotion"]
+    assert [(entry.number, entry.id) for entry in made.registry.ledger("5m")] == [(1, old), (2, new), (3, old)]
+
+
+def test_the_bundle_proves_itself_from_bars_to_lightgbms_predictions(trained: Pipeline, bundle: Bundle) -> None:
+    import lightgbm as lgb
+
+    bundle.verify()
+    factors = trained.table("factors")
+    rows = factors.join(bundle.golden.select("symbol", "timestamp"), on=["symbol", "timestamp"], how="semi")
+    X = rows.select(bundle.factors).to_numpy()
+    np.testing.assert_array_equal(X, bundle.golden.select(bundle.factors).fill_nan(None).to_numpy())
+    np.testing.assert_allclose(
+        bundle.predict_rows(np.ascontiguousarray(X)), lgb.Booster(model_str=bundle.text).predict(X), rtol=1e-12
+    )
+
+
+def test_the_account_of_rows_in_the_manifest_is_the_factor_table(trained: Pipeline, bundle: Bundle) -> None:
+    counts = bundle.manifest["counts"]
+    parts = sum(counts[name] for name in ("train", "valid", "test", "purged", "embargoed"))
+    dropped = sum(counts[name] for name in ("restated", "no label", "coverage below the minimum"))
+    assert parts + dropped == trained.table("factors").height
+    assert counts["rows"] == parts
+
+
+def test_the_manifest_says_which_bars_trained_and_which_judged(trained: Pipeline, bundle: Bundle) -> None:
+    data = load(trained.plan(), trained.lake)
+    parts = split(trained.plan(), data)
+    for name, rows in (("train", parts.train), ("valid", parts.valid), ("test", parts.test)):
+        expected = [f"{data.timestamp[rows].min()}Z", f"{data.timestamp[rows].max()}Z"]
+        assert bundle.manifest["spans"][name] == expected
+    assert bundle.manifest["label"]["lookahead"] == 6
+
+
+def test_what_is_no_identity_stands_beside_the_bundle(trained: Pipeline, bundle: Bundle) -> None:
+    told = trained.registry.provenance("5m", bundle.id)
+    assert told["tables"] == {step: trained.lake.version(f"{step}/5m") for step in REFRESH}
+    assert told["trained_at"] == trained.clock.now().isoformat()
+    text = json.dumps(bundle.manifest)
+    assert str(trained.lake.root) not in text
+    assert told["run"] not in text
+
+
+def test_value_overrides_of_a_run_reach_the_bundle_and_structural_ones_are_refused(
+    trained: Pipeline, bundle: Bundle
+) -> None:
+    told = trained.run("model", values=["model.seed=11"]).metadata["model"]
+    assert trained.registry.load("5m", told["bundle"]).manifest["config"]["model"]["seed"] == 11
+    assert bundle.manifest["config"]["model"]["seed"] == 7
+    with pytest.raises(Exception, match=r"source\.seed=1 shapes the graph"):
+        trained.run("model", values=["source.seed=1"])
+
+
+def test_the_evaluation_page_shows_the_bundle_beside_its_baselines(trained: Pipeline, bundle: Bundle) -> None:
+    told = trained.run("evaluation").metadata["evaluation"]
+    assert told["bundle"] == bundle.id
+    for baseline in ("linear", "last return", "zero"):
+        assert baseline in told["scores"]
+    page = Path(told["report file"]).read_text()
+    assert bundle.id in page
+    assert "linear" in page
+
+
+def test_evaluating_a_config_that_was_never_trained_says_what_to_do(trained: Pipeline) -> None:
+    with pytest.raises(Exception, match="no bundle was trained from the present rows, config and code; materialize 5m"):
+        trained.run("evaluation", values=["model.num_leaves=9"])
