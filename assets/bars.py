@@ -81,7 +81,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
-        if account.incoming and not account.kept:
+        if account.incoming and not account.kept.total():
             raise dg.Failure(_refusal(horizon, account), allow_retries=False)
         return dg.MaterializeResult(
             metadata={

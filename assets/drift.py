@@ -55,6 +55,11 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         if current.is_empty():
             return _skipped(f"there are no factor rows up to {last}")
         reference = _reference(run, lake, bundle)
+        sessions, needed = reference["session"].n_unique(), 2 * run.horizon.drift.window_sessions
+        if sessions < needed:
+            return _skipped(
+                f"the champion was trained on {sessions} sessions; two windows of drift.window_sessions need {needed}"
+            )
         found, seconds = compare(run, bundle, current, reference)
         since, until = (f"{day:%Y-%m-%d}" for day in current.select(a=pl.min("session"), b=pl.max("session")).row(0))
         worst = sorted(found.columns, key=lambda column: -column.statistic / column.threshold)

@@ -13,8 +13,8 @@ from resources.sources import open_source
 
 FORMAT = "%Y-%m-%d"
 CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
-# How far ahead of an open-ended source holidays are excluded; the code location is reloaded long before.
-HORIZON_OF_HOLIDAYS = timedelta(days=366)
+# How far ahead holidays are excluded; the code location of an open-ended source is reloaded long before.
+HOLIDAYS_AHEAD = timedelta(days=366)
 
 
 def span(plan: Plan, horizons: Mapping[str, Horizon]) -> tuple[date, date | None]:
@@ -30,18 +30,22 @@ def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.Ti
     A partition by day has a key per session: weekdays and holidays without one are excluded.
     """
     shape: dict[str, Any] = {"fmt": FORMAT, "timezone": "UTC", "end_offset": 1 if last is None else 0}
-    if last is not None:
-        shape["end"] = _after(last, plan.horizon.partition)
     if plan.horizon.partition != "day":
+        if last is not None:
+            shape["end"] = _after(last, plan.horizon.partition)
         start = _floor(first, plan.horizon.partition)
         return dg.TimeWindowPartitionsDefinition(
             start=_midnight(start), cron_schedule=CRON[plan.horizon.partition], **shape
         )
-    until = last or today + HORIZON_OF_HOLIDAYS
-    labels = {session.date for session in plan.grid.sessions(first, until)}
+    until = (last or today) + HOLIDAYS_AHEAD
+    labels = plan.grid.dates(first, until).tolist()
+    if last is not None:
+        # A partition lasts to the next session: one that began on a Friday ends on a Monday.
+        shape["end"] = _midnight(next(label for label in labels if label > last))
+    held = set(labels)
     weekdays = sorted({label.isoweekday() % 7 for label in labels})
     days = (first + timedelta(days=n) for n in range((until - first).days + 1))
-    closed = [_midnight(day) for day in days if day.isoweekday() % 7 in weekdays and day not in labels]
+    closed = [_midnight(day) for day in days if day.isoweekday() % 7 in weekdays and day not in held]
     cron = f"0 0 * * {','.join(map(str, weekdays))}" if len(weekdays) < 7 else "0 0 * * *"
     return dg.TimeWindowPartitionsDefinition(
         start=_midnight(first), cron_schedule=cron, exclusions=closed or None, **shape

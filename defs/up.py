@@ -24,8 +24,8 @@ STARTING_SECONDS = 120.0
 
 def up(overrides: Sequence[str]) -> int:
     """Run the Dagster UI, its daemon and the service until Ctrl-C; 1 when one of them ends by itself."""
-    check_structural(overrides)
     horizons = compose(with_all_horizons(overrides))
+    check_structural(overrides)
     first = next(iter(horizons.values()))
     root, serving = root_of(first), first.serving
     # Started here, before its users race for it, and held for as long as they run.

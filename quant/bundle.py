@@ -100,7 +100,7 @@ class Bundle:
         if compile_forest(self.text).dumps() != self.forest.dumps():
             raise BundleError(f"bundle {self.id}: forest.safetensors is not what model.txt compiles to")
         try:
-            keys, X = self.recipe.rows(self.golden_bars)
+            keys, X = self.recipe.rows(self.golden_bars, absent=_without_bars(self.recipe, self.golden_bars))
         except ValueError as error:
             raise BundleError(f"bundle {self.id}: golden bars give no factors: {error}") from error
         if not keys.equals(self.golden.select("symbol", "timestamp")):
@@ -117,6 +117,10 @@ class Bundle:
             raise BundleError(f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale")
         if self.predict_rows(golden, "mlx").tobytes() != found.tobytes():
             raise BundleError(f"bundle {self.id}: the evaluators disagree on the golden rows")
+
+    def warm(self) -> None:
+        """Do once what the first prediction from bars would wait for."""
+        self.predict_bars(self.golden_bars, absent=_without_bars(self.recipe, self.golden_bars))
 
     def to_files(self) -> dict[str, bytes]:
         """File name -> content; the manifest comes last and lists the SHA-256 of every other file."""
@@ -211,7 +215,7 @@ def build(
     booster = lgb.Booster(model_str=trained.text)
     if tuple(booster.feature_name()) != tuple(recipe.factors):
         raise BundleError("the model's columns are not the recipe's factors in their order")
-    keys, X = recipe.rows(golden_bars)
+    keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars))
     columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
     golden = keys.with_columns(**columns, prediction=booster.predict(X))
     manifest = {
@@ -236,6 +240,11 @@ def build(
         "device": device(),
     }
     return Bundle(manifest, recipe, trained.text, compile_forest(trained.text), golden_bars, golden)
+
+
+def _without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:
+    """Symbols that truly had no bar: golden data is all there was."""
+    return set(recipe.symbols) - set(bars["symbol"])
 
 
 def identity(digests: Mapping[str, str]) -> str:

@@ -158,8 +158,8 @@ _DEFINITIONS = {
         'Rogers and Satchell, "Estimating Variance from High, Low and Closing Prices" (1991)',
     ),
     "yang_zhang(n=20)": (
-        "sqrt(var(log(open / lag(close)), n) + (1 - 1 / (1 + (n + 1) / (n - 1) / 0.34)) * rogers_satchell(n) ** 2"
-        " + 1 / (1 + (n + 1) / (n - 1) / 0.34) * var(log(close / open), n))",
+        "sqrt(var(log(open / lag(close)), n) + (1 - 0.34 / (1.34 + (n + 1) / (n - 1))) * rogers_satchell(n) ** 2"
+        " + 0.34 / (1.34 + (n + 1) / (n - 1)) * var(log(close / open), n))",
         "volatility per bar from gaps, bodies and ranges",
         YANG_ZHANG,
     ),

@@ -188,7 +188,7 @@ class Predictors:
             return Predictor(before.bundle, entry, before.since, promoted)
         bundle = self._registry.load(horizon, entry.id)
         bundle.verify()
-        bundle.predict_bars(bundle.golden_bars)  # warm what the first request from bars would wait for
+        bundle.warm()
         return Predictor(bundle, entry, self._clock.now(), promoted)
 
     def _refuse(self, horizon: str, entry: Entry | None, error: Exception) -> Problem:

@@ -74,7 +74,7 @@ class Pipeline:
     def plan(self, horizon: str = "5m") -> Plan:
         return Plan(self.horizons[horizon])
 
-    def keys(self, horizon: str = "5m") -> list[str]:
+    def partition_keys(self, horizon: str = "5m") -> list[str]:
         """Every partition of the horizon's tables."""
         found = self._assets[names.key(horizon, "bars")].partitions_def
         assert found is not None
@@ -85,7 +85,7 @@ class Pipeline:
     ) -> Made:
         """Materialize steps one after the other, over the partitions `keys` (all of them by default) in one run."""
         made = Made({}, {})
-        chosen = sorted(keys or self.keys(horizon))
+        chosen = sorted(keys or self.partition_keys(horizon))
         for step in steps:
             key = names.key(horizon, step)
             partitioned = self._assets[key].partitions_def is not None

@@ -161,24 +161,24 @@ def test_resampled_bars_are_those_of_the_finer_table_however_they_are_cut(
     whole, pieces = pipeline(*words, *market), pipeline(*words, *market)
     whole.run("bars")
     whole.run("bars", horizon=coarse)
-    assert len(pieces.keys(coarse)) > 1
-    for key in pieces.keys():
+    assert len(pieces.partition_keys(coarse)) > 1
+    for key in pieces.partition_keys():
         pieces.run("bars", keys=[key])
-    for key in pieces.keys(coarse):
+    for key in pieces.partition_keys(coarse):
         pieces.run("bars", keys=[key], horizon=coarse)
     fine = whole.table("bars")
     expected = resample(fine.drop("partition"), whole.plan().grid, whole.plan(coarse).grid)
     found = whole.table("bars", coarse)
     assert found.drop("partition").equals(expected.select(found.columns[:-1]).sort("timestamp", "symbol"))
     assert pieces.table("bars", coarse).equals(found)
-    assert {*found["partition"]} == {*whole.keys(coarse)}
+    assert {*found["partition"]} == {*whole.partition_keys(coarse)}
 
 
 def test_split_factors_go_on_across_ranges_that_are_materialized_apart(pipeline) -> None:
     words = ["source.sessions=6", "source.splits=3", "source.seed=11"]
     whole, apart = pipeline(*words), pipeline(*words)
     whole.run("bars")
-    expected, keys = whole.table("bars"), apart.keys()
+    expected, keys = whole.table("bars"), apart.partition_keys()
     for piece in (keys[:3], keys[3:4], keys[4:]):
         apart.run("bars", keys=piece)
     assert apart.table("bars").equals(expected)
@@ -203,7 +203,7 @@ def test_split_factors_do_not_depend_on_which_range_comes_first(pipeline) -> Non
     words = ["source.sessions=6", "source.splits=3", "source.seed=11"]
     whole, backwards = pipeline(*words), pipeline(*words)
     whole.run("bars")
-    keys = backwards.keys()
+    keys = backwards.partition_keys()
     backwards.run("bars", keys=keys[4:])
     backwards.run("bars", keys=keys[:4])
     assert backwards.table("bars").equals(whole.table("bars"))
@@ -248,5 +248,5 @@ def test_only_the_symbols_of_the_universe_are_read(pipeline, file: File, market:
 
 def test_the_newest_partition_ends_with_the_source(pipeline, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market))
-    assert made.keys() == ["2021-11-22", "2021-11-23", "2021-11-24", "2021-11-26", "2021-11-29", "2021-11-30"]
+    assert made.partition_keys() == ["2021-11-22", "2021-11-23", "2021-11-24", "2021-11-26", "2021-11-29", "2021-11-30"]
     assert made.clock.now() > datetime.fromisoformat("2021-12-01T00:00:00Z")

@@ -51,9 +51,9 @@ def test_values_made_partition_by_partition_are_those_of_the_backfill_to_the_bit
     whole: Pipeline, tmp_path: Path
 ) -> None:
     pieces = sharing_bars(whole, tmp_path)
-    for key in pieces.keys():
+    for key in pieces.partition_keys():
         pieces.run("features", keys=[key])
-    for key in pieces.keys():
+    for key in pieces.partition_keys():
         pieces.run("factors", keys=[key])
     for step in ("features", "factors"):
         assert pieces.table(step).equals(whole.table(step))
@@ -65,7 +65,7 @@ def test_values_do_not_depend_on_the_size_of_the_chunks(
 ) -> None:
     # 200 bars of look-back make the smallest chunk five sessions long; none, as of the factors, makes it one.
     monkeypatch.setattr(window, "CELLS", 1)
-    plan, keys = whole.plan(), whole.keys()
+    plan, keys = whole.plan(), whole.partition_keys()
     first, last = date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])
     assert len(list(window.windows(plan, first, last, plan.features.lookback, 10))) == 2
     assert len(list(window.windows(plan, first, last, plan.factors.lookback, 10))) == 6
@@ -82,7 +82,7 @@ def test_chunks_of_one_session_with_a_look_back_across_them_change_nothing(
     plain.run("bars", "features", "factors")
     chunked.run("bars")
     monkeypatch.setattr(window, "CELLS", 1)
-    plan, keys = plain.plan(), plain.keys()
+    plan, keys = plain.plan(), plain.partition_keys()
     days = [date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])]
     assert len(list(window.windows(plan, *days, plan.features.lookback, 10))) == len(keys)
     assert plan.factors.lookback > 0
@@ -107,7 +107,7 @@ def test_changing_any_bar_after_a_session_changes_no_row_up_to_it(
     made = pipeline(*file(market), *sets)
     made.run("bars")
     before = derive(made)
-    kept = made.keys()[:4]
+    kept = made.partition_keys()[:4]
     after = ~made.until(kept)
     # Every value of every later bar is other, some bars are gone, and one more symbol appears.
     prices = pl.col("open", "high", "low", "close")

@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 
 def newest(made: Pipeline) -> list[str]:
-    return made.keys()[-1:]
+    return made.partition_keys()[-1:]
 
 
 def test_without_a_bundle_it_is_skipped_and_says_so(made: Pipeline) -> None:
@@ -40,7 +40,7 @@ def test_with_a_bundle_it_reports_and_a_planted_shift_fails_the_check_as_a_warni
     told, check = quiet.metadata["drift"], quiet.checks[names.NO_DRIFT]
     assert "skipped" not in told
     assert told["champion"] == id
-    assert told["window"] == " to ".join(made.keys()[-2:])
+    assert told["window"] == " to ".join(made.partition_keys()[-2:])
     assert told["columns compared"] == 1 + len(FACTORS)  # predictions too
     assert check.passed
     report = Path(told["report file"])
@@ -48,9 +48,9 @@ def test_with_a_bundle_it_reports_and_a_planted_shift_fails_the_check_as_a_warni
     assert "prediction" in report.read_text()
 
     table = made.table("factors")
-    moved = pl.col("partition").is_in(made.keys()[-2:])
+    moved = pl.col("partition").is_in(made.partition_keys()[-2:])
     shifted = table.with_columns(pl.when(moved).then(pl.col(FACTORS) * 3 + 1).otherwise(pl.col(FACTORS)))
-    made.lake.write("factors/5m", [shifted], made.keys(), layout_of(made.plan()))
+    made.lake.write("factors/5m", [shifted], made.partition_keys(), layout_of(made.plan()))
     run = made.run("drift", keys=newest(made))
     loud, check = run.metadata["drift"], run.checks[names.NO_DRIFT]
     assert not check.passed
@@ -58,6 +58,14 @@ def test_with_a_bundle_it_reports_and_a_planted_shift_fails_the_check_as_a_warni
     assert not check.blocking
     assert loud["share drifted"] > 0.3 >= told["share drifted"]
     # Sessions before the shift look as they did: the window ends where the partition does.
-    before = made.run("drift", keys=[made.keys()[-3]])
-    assert before.checks[names.NO_DRIFT].metadata["window"].value == " to ".join(made.keys()[-4:-2])
+    before = made.run("drift", keys=[made.partition_keys()[-3]])
+    assert before.checks[names.NO_DRIFT].metadata["window"].value == " to ".join(made.partition_keys()[-4:-2])
     assert before.metadata["drift"]["share drifted"] < loud["share drifted"]
+
+
+def test_a_training_window_too_short_to_compare_with_is_skipped_and_says_so(tmp_path: Path) -> None:
+    made = Pipeline(tmp_path, *SMALL, "drift.window_sessions=5")  # seven sessions of training hold no two windows
+    made.run("bars", "features", "factors", "model")
+    run = made.run("drift", keys=newest(made))
+    assert "too few" in run.metadata["drift"]["skipped"]
+    assert run.checks[names.NO_DRIFT].passed

@@ -73,7 +73,7 @@ def test_a_second_run_replaces_rows_and_duplicates_none(made: Pipeline, store: V
 
 def test_one_partition_alone_replaces_its_own_rows_with_the_same_ones(made: Pipeline, store: Vectors) -> None:
     before = stored(store)
-    key = made.keys()[5]
+    key = made.partition_keys()[5]
     told = made.run("vectors", keys=[key]).metadata["vectors"]
     assert told["replaced"] == told["dagster/row_count"] == made.table("factors").filter(partition=key).height
     assert stored(store) == before
@@ -99,6 +99,6 @@ def test_vectors_of_rows_that_are_gone_are_gone_too(
     members.write_text("symbol,start,end\nS000,2000-01-01,2021-11-26\nS001,2000-01-01,2021-11-24\n")
     made.run("factors")
     assert made.table("factors")["timestamp"].max() < market["timestamp"].max()
-    for key in made.keys():
+    for key in made.partition_keys():
         made.run("vectors", keys=[key])
     assert store.count("5m") == made.table("factors").height

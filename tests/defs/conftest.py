@@ -18,7 +18,7 @@ from resources.inference import Inference
 from resources.settings import OVERRIDES_VARIABLE
 
 OURS = ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", "DAGSTER_HOME", OVERRIDES_VARIABLE)
-STRUCTURAL = ["source.sessions=10", "source.symbols=5"]
+STRUCTURAL = ["source.sessions=30", "source.symbols=3"]
 VALUES = ["model.n_estimators=20", "model.min_data_in_leaf=20", "vectors.window=50"]
 
 HALF_HOUR = """# @package _global_

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +11,7 @@ import pytest
 from assets import names
 from conf.compose import compose
 from defs.graph import build
-from defs.sensors import deploy_champions
+from defs.look import with_all_horizons
 from resources.inference import Inference
 from resources.registry import Registry
 from tests.defs.conftest import STRUCTURAL
@@ -23,10 +24,17 @@ def registry(store: Path, tmp_path: Path) -> Registry:
     return Registry(tmp_path)
 
 
+@cache
+def repository() -> dg.RepositoryDefinition:
+    return build(compose(with_all_horizons([]))).get_repository_def()
+
+
 def tick(registry: Registry, cursor: str | None = None) -> tuple[list[dg.RunRequest], str | None]:
-    """One evaluation: the runs it asks for, and the cursor after it."""
-    sensor = deploy_champions(["5m", "30m"])
-    with dg.build_sensor_context(cursor=cursor, resources={"registry": registry}) as context:
+    """One evaluation of the graph's sensor: the runs it asks for, and the cursor after it."""
+    [sensor] = repository().sensor_defs
+    with dg.build_sensor_context(
+        cursor=cursor, resources={"registry": registry}, repository_def=repository()
+    ) as context:
         data = sensor.evaluate_tick(context)
     return list(data.run_requests or ()), data.cursor or cursor
 

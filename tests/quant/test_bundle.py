@@ -161,8 +161,8 @@ def test_without_factors_across_the_section_one_symbol_is_enough():
 
 
 def test_a_symbol_that_factors_read_by_name_must_be_sent_with_the_others():
-    features = {"back": "close / open", "edge": 'back - of("BBB", back)'}
-    recipe = replace(RECIPE, features=features, factors={"edge": "edge"})
+    features = {"back": "close / lag(close) - 1", "edge": 'back - of("BBB", back)'}
+    recipe = make_recipe(features=features, factors={"edge": "edge"})
     bars = make_bars()
     pair = bars.filter(pl.col("symbol").is_in(["AAA", "BBB"]))
     keys, X = recipe.rows(pair, last=3)
@@ -175,7 +175,7 @@ def test_a_symbol_that_factors_read_by_name_must_be_sent_with_the_others():
         recipe.rows(alone, last=3)
     assert np.isnan(recipe.rows(alone, last=3, absent=["BBB"])[1]).all()
     with pytest.raises(RecipeError, match="read SPY with of"):
-        replace(recipe, factors={"edge": 'of("SPY", close)'}).rows(bars, last=3)
+        make_recipe(factors={"edge": 'of("SPY", close)'}).rows(bars, last=3)
 
 
 def test_predictions_from_bars_are_those_of_lightgbm_on_the_factor_rows(bundle):

@@ -25,6 +25,7 @@ BARS = ("open", "high", "low", "close", "volume", "session_progress", "bar_of_se
 SERIES = ("close", "open", "high")
 WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kernel
 SLOTS = 420
+SETS = (("features", "technical"), ("features", "alpha158"), ("features", "alpha360"), ("factors", "cross_section"))
 SPECIAL = {
     "**": "close ** (open / 100)",
     "and": "close > open and high > 50",
@@ -79,8 +80,10 @@ def shipped(group: str, name: str) -> dict[str, Entry]:
 
 @cache
 def every_set() -> Program:
-    features = shipped("features", "technical")
-    return Program.compile(features | shipped("factors", "cross_section"), BARS)
+    entries: dict[str, str | Entry] = {"vwap": "typical_price()"}
+    for group, name in SETS:
+        entries |= shipped(group, name)
+    return Program.compile(entries, BARS)
 
 
 PROGRAMS = pytest.mark.parametrize("program", [every_operator(), every_set()], ids=["operators", "sets"])
