@@ -121,6 +121,7 @@ class Pipeline:
 
 
 Make = Callable[..., Pipeline]
+File = Callable[[pl.DataFrame], list[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -168,7 +169,7 @@ def market() -> pl.DataFrame:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Callable[[pl.DataFrame], str]:
+def file(tmp_path: Path) -> File:
     """Write bars where the pipeline's `parquet` source reads them; its overrides."""
     path = tmp_path / "bars.parquet"
 

@@ -1,7 +1,7 @@
 """The bars step: every arriving row is kept or rejected with a reason, and a second arrival is told from a first."""
 
-from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,8 +9,8 @@ import pytest
 from assets import bars as step
 from assets import names
 from quant.resample import resample
+from tests.assets.conftest import File, Make
 
-File = Callable[[pl.DataFrame], list[str]]
 ROW = (pl.col("symbol") == "S001") & (pl.col("timestamp").dt.strftime("%Y-%m-%d %H:%M") == "2021-11-23 15:00")
 
 
@@ -18,7 +18,7 @@ def of(day: str) -> pl.Expr:
     return pl.col("timestamp").dt.date() == date.fromisoformat(day)
 
 
-def test_a_second_run_over_the_same_rows_makes_no_new_version(pipeline, few) -> None:
+def test_a_second_run_over_the_same_rows_makes_no_new_version(pipeline: Make, few: list[str]) -> None:
     made = pipeline(*few)
     first = made.run("bars", "features", "factors").metadata
     again = made.run("bars", "features", "factors").metadata
@@ -31,7 +31,7 @@ def test_a_second_run_over_the_same_rows_makes_no_new_version(pipeline, few) -> 
 
 
 def test_a_changed_source_row_is_a_revision_and_the_old_value_stays_in_the_history(
-    pipeline, file: File, market: pl.DataFrame
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
     made = pipeline(*file(market))
     made.run("bars")
@@ -49,7 +49,7 @@ def test_a_changed_source_row_is_a_revision_and_the_old_value_stays_in_the_histo
 
 
 def test_a_revision_is_known_since_it_came_and_not_since_the_last_run(
-    pipeline, file: File, market: pl.DataFrame
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
     made = pipeline(*file(market))
     made.run("bars")
@@ -61,7 +61,7 @@ def test_a_revision_is_known_since_it_came_and_not_since_the_last_run(
     assert made.table("bars").filter(ROW)["known_at"].item() == came
 
 
-def test_a_bar_that_the_source_no_longer_sends_stays(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_a_bar_that_the_source_no_longer_sends_stays(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market))
     made.run("bars")
     before = made.table("bars")
@@ -75,7 +75,7 @@ def test_a_bar_that_the_source_no_longer_sends_stays(pipeline, file: File, marke
         assert made.table("bars").equals(before)
 
 
-def test_a_session_that_the_source_no_longer_sends_stays(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_a_session_that_the_source_no_longer_sends_stays(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market))
     made.run("bars")
     before = made.table("bars")
@@ -85,7 +85,7 @@ def test_a_session_that_the_source_no_longer_sends_stays(pipeline, file: File, m
 
 
 def test_rejected_rows_keep_their_reason_and_every_row_is_accounted_for(
-    pipeline, file: File, market: pl.DataFrame
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
     spoiled = market.with_row_index().with_columns(
         open=pl.when(pl.col("index").is_in([10, 500])).then(None).otherwise("open"),
@@ -113,7 +113,7 @@ def test_rejected_rows_keep_their_reason_and_every_row_is_accounted_for(
 
 
 def test_rejected_rows_of_a_partition_are_replaced_when_the_source_repairs_them(
-    pipeline, file: File, market: pl.DataFrame
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
     made = pipeline(*file(market.with_columns(close=pl.when(ROW).then(None).otherwise("close"))))
     assert made.run("bars").metadata["bars"]["rejected: null_price"] == 1
@@ -123,7 +123,9 @@ def test_rejected_rows_of_a_partition_are_replaced_when_the_source_repairs_them(
     assert made.table("bars").height == market.height
 
 
-def test_a_run_over_one_partition_leaves_the_others_as_they_are(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_a_run_over_one_partition_leaves_the_others_as_they_are(
+    pipeline: Make, file: File, market: pl.DataFrame
+) -> None:
     made = pipeline(*file(market))
     made.run("bars")
     before = made.table("bars")
@@ -134,7 +136,7 @@ def test_a_run_over_one_partition_leaves_the_others_as_they_are(pipeline, file: 
     assert (after.filter(day)["volume"] == before.filter(day)["volume"] + 1).all()
 
 
-def test_no_bar_is_made_up_for_a_gap(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_no_bar_is_made_up_for_a_gap(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market))
     made.run("bars")
     bars = made.table("bars").select("symbol", "timestamp", "open", "high", "low", "close", "volume")
@@ -142,7 +144,7 @@ def test_no_bar_is_made_up_for_a_gap(pipeline, file: File, market: pl.DataFrame)
     assert bars.height < 4 * (5 * 78 + 42)  # the market has gaps, and one session of 42 bars
 
 
-def test_history_is_known_when_its_bar_ends(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_history_is_known_when_its_bar_ends(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(
         *file(market),
     )
@@ -153,7 +155,7 @@ def test_history_is_known_when_its_bar_ends(pipeline, file: File, market: pl.Dat
 
 @pytest.mark.parametrize(("coarse", "cut"), [("15m", "day"), ("1h", "month")])
 def test_resampled_bars_are_those_of_the_finer_table_however_they_are_cut(
-    pipeline, coarse: str, cut: str, configs
+    pipeline: Make, coarse: str, cut: str
 ) -> None:
     words = [f"horizon={coarse}", "bars.from=5m", f"partition={cut}", "source=synthetic"]
     # A half day, and the last session of a month.
@@ -174,7 +176,7 @@ def test_resampled_bars_are_those_of_the_finer_table_however_they_are_cut(
     assert {*found["partition"]} == {*whole.partition_keys(coarse)}
 
 
-def test_split_factors_go_on_across_ranges_that_are_materialized_apart(pipeline) -> None:
+def test_split_factors_go_on_across_ranges_that_are_materialized_apart(pipeline: Make) -> None:
     words = ["source.sessions=6", "source.splits=3", "source.seed=11"]
     whole, apart = pipeline(*words), pipeline(*words)
     whole.run("bars")
@@ -189,7 +191,7 @@ def test_split_factors_go_on_across_ranges_that_are_materialized_apart(pipeline)
 
 
 def test_split_factors_do_not_depend_on_how_many_sessions_are_read_at_a_time(
-    pipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["source.sessions=6", "source.splits=3", "source.seed=11"]
     whole, chunked = pipeline(*words), pipeline(*words)
@@ -199,7 +201,7 @@ def test_split_factors_do_not_depend_on_how_many_sessions_are_read_at_a_time(
     assert chunked.table("bars").equals(whole.table("bars"))
 
 
-def test_split_factors_do_not_depend_on_which_range_comes_first(pipeline) -> None:
+def test_split_factors_do_not_depend_on_which_range_comes_first(pipeline: Make) -> None:
     words = ["source.sessions=6", "source.splits=3", "source.seed=11"]
     whole, backwards = pipeline(*words), pipeline(*words)
     whole.run("bars")
@@ -209,7 +211,7 @@ def test_split_factors_do_not_depend_on_which_range_comes_first(pipeline) -> Non
     assert backwards.table("bars").equals(whole.table("bars"))
 
 
-def test_returns_across_a_split_are_those_of_a_holder(pipeline) -> None:
+def test_returns_across_a_split_are_those_of_a_holder(pipeline: Make) -> None:
     made = pipeline("source.sessions=6", "source.splits=1", "source.seed=11", "source.gap_rate=0")
     made.run("bars")
     bars = made.table("bars").filter(symbol="S000").sort("timestamp")
@@ -219,7 +221,7 @@ def test_returns_across_a_split_are_those_of_a_holder(pipeline) -> None:
     assert adjusted.abs().max() < 0.1
 
 
-def test_a_source_of_other_rows_is_refused_by_the_table_of_the_first(pipeline, tmp_path) -> None:
+def test_a_source_of_other_rows_is_refused_by_the_table_of_the_first(pipeline: Make, tmp_path: Path) -> None:
     first, second = pipeline("source.seed=1"), pipeline("source.seed=2")
     first.run("bars")
     second.lake.root = first.lake.root
@@ -229,8 +231,10 @@ def test_a_source_of_other_rows_is_refused_by_the_table_of_the_first(pipeline, t
     assert first.table("bars").height > 0
 
 
-def test_stamps_at_bar_ends_in_exchange_time_give_the_same_bars(pipeline, file: File, market: pl.DataFrame) -> None:
-    plain, local = pipeline(*file(market)), None
+def test_stamps_at_bar_ends_in_exchange_time_give_the_same_bars(
+    pipeline: Make, file: File, market: pl.DataFrame
+) -> None:
+    plain = pipeline(*file(market))
     plain.run("bars")
     written = market.with_columns(
         (pl.col("timestamp") + timedelta(minutes=5)).dt.convert_time_zone("America/New_York").dt.replace_time_zone(None)
@@ -240,13 +244,13 @@ def test_stamps_at_bar_ends_in_exchange_time_give_the_same_bars(pipeline, file: 
     assert local.table("bars").equals(plain.table("bars"))
 
 
-def test_only_the_symbols_of_the_universe_are_read(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_only_the_symbols_of_the_universe_are_read(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market), "universe.symbols=[S001,S003]")
     made.run("bars")
     assert made.table("bars")["symbol"].unique().sort().to_list() == ["S001", "S003"]
 
 
-def test_the_newest_partition_ends_with_the_source(pipeline, file: File, market: pl.DataFrame) -> None:
+def test_the_newest_partition_ends_with_the_source(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market))
     assert made.partition_keys() == ["2021-11-22", "2021-11-23", "2021-11-24", "2021-11-26", "2021-11-29", "2021-11-30"]
     assert made.clock.now() > datetime.fromisoformat("2021-12-01T00:00:00Z")

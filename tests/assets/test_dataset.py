@@ -9,9 +9,7 @@ import polars as pl
 import pytest
 
 from assets.dataset import load, split
-from tests.assets.conftest import Make, Pipeline
-
-File = Callable[[pl.DataFrame], list[str]]
+from tests.assets.conftest import File, Make, Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,9 @@ import pytest
 from assets import features, names, window
 from quant.grid import CalendarSpec, Grid
 from resources.sources.synthetic import SyntheticSource
-from tests.assets.conftest import Make, Pipeline
+from tests.assets.conftest import File, Make, Pipeline
 
 TECHNICAL = ["features=[technical]", "factors=[pass_through,cross_section]"]
-File = Callable[[pl.DataFrame], list[str]]
 
 
 def derive(made: Pipeline, keys: Collection[str] | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -83,8 +82,8 @@ def test_chunks_of_one_session_with_a_look_back_across_them_change_nothing(
     chunked.run("bars")
     monkeypatch.setattr(window, "CELLS", 1)
     plan, keys = plain.plan(), plain.partition_keys()
-    days = [date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])]
-    assert len(list(window.windows(plan, *days, plan.features.lookback, 10))) == len(keys)
+    first, last = date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])
+    assert len(list(window.windows(plan, first, last, plan.features.lookback, 10))) == len(keys)
     assert plan.factors.lookback > 0
     for found, step in zip(derive(chunked), ("features", "factors"), strict=True):
         assert found.equals(plain.table(step))

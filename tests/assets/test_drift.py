@@ -31,7 +31,7 @@ def test_without_a_bundle_it_is_skipped_and_says_so(made: Pipeline) -> None:
     assert "no bundle exists yet" in run.metadata["drift"]["skipped"]
     check = run.checks[names.NO_DRIFT]
     assert check.passed
-    assert "no bundle exists yet" in check.metadata["skipped"].value
+    assert "no bundle exists yet" in str(check.metadata["skipped"].value)
 
 
 def test_with_a_bundle_it_reports_and_a_planted_shift_fails_the_check_as_a_warning(made: Pipeline) -> None:

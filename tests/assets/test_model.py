@@ -11,7 +11,7 @@ import pytest
 from assets import model as step
 from assets.dataset import load, split
 from quant.bundle import Bundle
-from tests.assets.conftest import SMALL, Make, Pipeline
+from tests.assets.conftest import SMALL, File, Make, Pipeline
 
 REFRESH = ("bars", "features", "factors")
 
@@ -68,7 +68,7 @@ def test_one_changed_bar_or_another_config_is_another_bundle(trained: Pipeline, 
 
 
 def test_one_bar_changed_at_the_source_is_another_bundle(
-    pipeline: Make, file, market: pl.DataFrame, few: list[str]
+    pipeline: Make, file: File, market: pl.DataFrame, few: list[str]
 ) -> None:
     made = pipeline(*file(market), *few, "model.n_estimators=5", "model.min_data_in_leaf=20")
     first = made.run(*REFRESH, "model").metadata["model"]["bundle"]
@@ -87,7 +87,7 @@ def test_a_bundle_that_was_rolled_back_is_not_promoted_again_by_materializing_it
     made.run(*REFRESH)
     old = made.run("model").metadata["model"]["bundle"]
     new = made.run("model", values=["model.num_leaves=7"]).metadata["model"]["bundle"]
-    assert made.registry.champion("5m").id == new
+    assert made.registry.ledger("5m")[-1].id == new
     made.registry.rollback("5m", "worse")
     told = made.run("model", values=["model.num_leaves=7"]).metadata["model"]
     assert told["bundle"] == new

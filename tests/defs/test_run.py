@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import polars as pl
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from assets import names
@@ -15,6 +16,7 @@ from conf.compose import compose
 from defs.graph import build
 from defs.look import with_all_horizons
 from resources.dagster_storage import instance
+from resources.database import Database
 from resources.inference import Inference
 from resources.lake import Lake
 from resources.registry import Registry
@@ -36,11 +38,14 @@ def test_a_horizon_added_by_a_file_runs_from_bars_to_a_served_prediction(ran: tu
 
 
 def test_its_runs_are_in_the_dagster_instance(store: Path) -> None:
-    with instance(store) as kept:
-        for step in names.STEPS:
-            event = kept.get_latest_materialization_event(names.key("30m", step))
-            assert event is not None, step
-        runs = kept.get_runs()
+    try:
+        with instance(store) as kept:
+            for step in names.STEPS:
+                event = kept.get_latest_materialization_event(names.key("30m", step))
+                assert event is not None, step
+            runs = kept.get_runs()
+    finally:
+        Database(store).release()
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
 
 
@@ -128,9 +133,7 @@ def test_status_shows_what_is_there(store: Path, tenor: Tenor) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_run_left_no_database_server_and_no_service_behind(store: Path) -> None:
-    import psutil
-
+def test_no_database_server_is_left_behind(store: Path) -> None:
     left = [
         process.info["cmdline"]
         for process in psutil.process_iter(["cmdline", "name"])
