@@ -14,6 +14,7 @@ KELTNER = 'Keltner (1960), in the form of Raschke and Connors, "Street Smarts" (
 DONCHIAN = 'Donchian, "High Finance in Copper", Financial Analysts Journal (1960)'
 CHANDE = 'Chande, "A Time Price Oscillator", Technical Analysis of Stocks & Commodities (1995)'
 YANG_ZHANG = 'Yang and Zhang, "Drift-Independent Volatility Estimation", Journal of Business 73 (2000)'
+KAKUSHADZE = 'Kakushadze, "101 Formulaic Alphas", Wilmott (2016)'
 
 # signature: (text, what it is, source)
 _DEFINITIONS = {
@@ -24,6 +25,7 @@ _DEFINITIONS = {
     "log_returns(x, n=1)": ("log(x / lag(x, n))", "change of the logarithm over n slots", ""),
     "roc(x, n)": ("100 * (x / lag(x, n) - 1)", "relative change over n slots, in percent", ""),
     "range(x, n)": ("max(x, n) - min(x, n)", "largest less smallest value", ""),
+    "signed_power(x, a)": ("sign(x) * abs(x) ** a", "power of the size, with the sign of x", KAKUSHADZE),
     # Trend
     "macd(x, fast=12, slow=26)": ("ema(x, fast) - ema(x, slow)", "difference of two exponential means", APPEL),
     "macd_signal(x, fast=12, slow=26, n=9)": ("ema(macd(x, fast, slow), n)", "exponential mean of macd", APPEL),
@@ -166,6 +168,7 @@ _DEFINITIONS = {
     # Volume and liquidity
     "typical_price()": ("(high + low + close) / 3", "mean of high, low and close", ""),
     "money_flow()": ("typical_price() * volume", "turnover of the bar", ""),
+    "adv(n=20)": ("mean(close * volume, n)", "average turnover of n bars", KAKUSHADZE),
     "mfi(n=14)": (
         "100 * sum(where(delta(typical_price()) > 0, money_flow(), 0), n)"
         " / sum(where(delta(typical_price()) != 0, money_flow(), 0), n)",

@@ -1,6 +1,5 @@
 """The rows a model sees: every row of the factor table is used or dropped for a reason, and no label leaks."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import exchange_calendars as xcals

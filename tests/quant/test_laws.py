@@ -25,7 +25,21 @@ BARS = ("open", "high", "low", "close", "volume", "session_progress", "bar_of_se
 SERIES = ("close", "open", "high")
 WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kernel
 SLOTS = 420
-SETS = (("features", "technical"), ("features", "alpha158"), ("features", "alpha360"), ("factors", "cross_section"))
+SETS = (
+    ("features", "technical"),
+    ("features", "alpha158"),
+    ("features", "alpha360"),
+    ("factors", "cross_section"),
+    ("factors", "alpha101"),
+    ("factors", "alpha101_industry"),
+)
+EXTRAS = {
+    "vwap": "typical_price()",
+    "cap": "volume * close",
+    "sector": "volume > 2500",
+    "industry": "sector + (volume > 1000)",
+    "subindustry": "industry + (volume > 4000)",
+}
 SPECIAL = {
     "**": "close ** (open / 100)",
     "and": "close > open and high > 50",
@@ -39,6 +53,7 @@ SPECIAL = {
     "min_since": "min_since(low, bar_of_session == 0, 100)",
     "max_since": "max_since(high, bar_of_session == 0, 100)",
     "vwap": "vwap(100)",
+    "signed_power": "signed_power(close - open, 1.5)",
 }
 
 seeds = st.integers(0, 10_000)
@@ -80,7 +95,7 @@ def shipped(group: str, name: str) -> dict[str, Entry]:
 
 @cache
 def every_set() -> Program:
-    entries: dict[str, str | Entry] = {"vwap": "typical_price()"}
+    entries: dict[str, str | Entry] = dict(EXTRAS)
     for group, name in SETS:
         entries |= shipped(group, name)
     return Program.compile(entries, BARS)
