@@ -157,7 +157,9 @@ def _scores(plan: Plan, data: Dataset, parts: Split, trained: Trained) -> dict[s
 def _spans(data: Dataset, parts: Split) -> dict[str, list[str]]:
     """First and last bar of each part: what drift compares with, and what judged the model."""
     rows = {"train": parts.train, "valid": parts.valid, "test": parts.test}
-    return {part: [f"{data.timestamp[at[end]]}Z" for end in (0, -1)] for part, at in rows.items()}
+    return {
+        part: [f"{data.timestamp[at[end]].astype('datetime64[s]')}Z" for end in (0, -1)] for part, at in rows.items()
+    }
 
 
 def _golden_bars(plan: Plan, lake: Lake, recipe: Recipe, data: Dataset) -> pl.DataFrame:

@@ -47,8 +47,6 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         rows, replaced, restarted = 0, 0, None
         for chunk in windows(run, first, last, program.lookback, 2 * len(symbols) * len(program.names)):
             table = read(lake, "factors", horizon, chunk.span)
-            if table.is_empty():
-                continue
             panel = Panel.from_frame(table, chunk.slots, symbols, program.inputs)
             arrived = known_panel(table, chunk.slots, symbols)
             values = program.run(panel, tail=chunk.asked)

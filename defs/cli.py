@@ -31,6 +31,7 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
 
     return {
         "config": look.config,
+        "features": look.features,
         "validate": look.validate,
         "status": look.status,
         "clean": look.clean,
@@ -48,6 +49,10 @@ COMMANDS = {
     ),
     "serve": ("start the inference service alone", "tenor serve\n  tenor serve serving.port=9000"),
     "config": ("print the resolved config of horizons", "tenor config horizon=5m model.num_leaves=63"),
+    "features": (
+        "list features and factors with expression, look-back, group and description",
+        "tenor features horizon=5m",
+    ),
     "validate": (
         "check every config and load the Dagster graph",
         "tenor validate\n  tenor validate horizon=30m",

@@ -1,6 +1,7 @@
 """Commands that look and tidy: `config`, `validate`, `status`, `clean`."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,28 @@ def config(overrides: Sequence[str]) -> int:
         text = f"# horizon {name}\n{to_yaml(horizon)}"
         # Plain text into a pipe, so that it can be saved and compared.
         console.print(Syntax(text, "yaml", background_color="default") if console.is_terminal else text, soft_wrap=True)
+    return 0
+
+
+def features(overrides: Sequence[str]) -> int:
+    """Print every feature and factor of each horizon: name, expression, look-back in bars, group, description."""
+    from assets.plan import Plan
+
+    # Into a pipe the table is as wide as it needs to be: columns are for grep, not for an eighty-column screen.
+    console = Console(width=None if sys.stdout.isatty() else 240, markup=False)
+    for name, horizon in compose(overrides).items():
+        plan = Plan(horizon)
+        for title, program, entries in (
+            ("features", plan.features, plan.feature_entries),
+            ("factors", plan.factors, plan.factor_entries),
+        ):
+            shown = Table(title=f"{name} {title}: {len(entries)}", title_justify="left")
+            for column in ("name", "expression", "look-back", "group", "description"):
+                shown.add_column(column, justify="right" if column == "look-back" else "left", overflow="fold")
+            for row in program.describe().iter_rows(named=True):
+                entry = entries[row["name"]]
+                shown.add_row(entry.name, entry.text, str(row["lookback"]), entry.group, entry.description)
+            console.print(shown)
     return 0
 
 

@@ -129,4 +129,6 @@ def _reason(failure: Any) -> str:
     error = failure.error
     while error.cause is not None:
         error = error.cause
-    return str(error.message).strip().removeprefix(f"{error.cls_name}: ").rpartition(f"{error.cls_name}: ")[2]
+    message = str(error.message).strip()
+    _, named, said = message.partition(f"{error.cls_name}: ")
+    return said if named else message

@@ -60,6 +60,9 @@ def _print_model(console: Console, outcome: "Outcome") -> None:
     for title in SCORES:
         if title in made:
             console.print(f"  {title:<26} {_text(made[title])}", highlight=False, soft_wrap=True)
+    share = outcome.metadata.get("drift", {}).get("share drifted")
+    if share is not None:
+        console.print(f"  {'columns that drifted':<26} {float(str(share.value)):.0%}", highlight=False)
     for step in ("evaluation", "drift"):
         report = outcome.metadata.get(step, {}).get("report file")
         if report is not None:

@@ -14,6 +14,11 @@ from quant.elementwise import finite
 from quant.kernels import Rule, Windows
 from quant.signature import Number, Operator
 
+HYNDMAN_FAN = 'Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996), type 7'
+JOANES_GILL = 'Joanes and Gill, "Comparing Measures of Sample Skewness and Kurtosis" (1998)'
+WILDER = 'Wilder, "New Concepts in Technical Trading Systems" (1978)'
+KAKUSHADZE = 'Kakushadze, "101 Formulaic Alphas", Wilmott (2016)'
+
 RESIDUAL = 1e-5  # weight of all that an exponential mean leaves out, of a total of 1
 N = Number("n")
 TWO = Number("n", low=2)
@@ -29,11 +34,12 @@ def _rolling(
     series: str = "x",
     numbers: tuple[Number, ...] = (N,),
     slots: Callable[..., int] = lambda n, *_: n,
+    source: str = "",
 ) -> Operator:
     def reads(*values: int) -> tuple[int, int]:
         return 1 - slots(*values), 0
 
-    return Operator(name, tuple(series.split()), numbers, compute, reads, summary, rolling=True)
+    return Operator(name, tuple(series.split()), numbers, compute, reads, summary, rolling=True, source=source)
 
 
 # Sums and extremes
@@ -154,6 +160,7 @@ OPERATORS = (
         sorting.quantile,
         "the value that a share q of the window's values is below, linear between the nearest two",
         numbers=(SORTED, SHARE),
+        source=HYNDMAN_FAN,
     ),
     _rolling(
         "rank_in_window",
@@ -177,8 +184,20 @@ OPERATORS = (
     ),
     _rolling("var", _var, "variance, divided by count - ddof", numbers=(TWO, DDOF)),
     _rolling("std", _std, "standard deviation, divided by count - ddof", numbers=(TWO, DDOF)),
-    _rolling("skew", _skew, "sample skewness G1, as pandas and SAS have it", numbers=(Number("n", low=3),)),
-    _rolling("kurt", _kurt, "sample excess kurtosis G2, as pandas and SAS have it", numbers=(Number("n", low=4),)),
+    _rolling(
+        "skew",
+        _skew,
+        "sample skewness G1, as pandas and SAS have it",
+        numbers=(Number("n", low=3),),
+        source=JOANES_GILL,
+    ),
+    _rolling(
+        "kurt",
+        _kurt,
+        "sample excess kurtosis G2, as pandas and SAS have it",
+        numbers=(Number("n", low=4),),
+        source=JOANES_GILL,
+    ),
     _rolling("cov", _cov, "covariance, divided by count - ddof", "x y", (TWO, DDOF)),
     _rolling("corr", _corr, "Pearson correlation; missing where one of them is constant", "x y", (TWO,)),
     _rolling("beta", _beta, "slope of the regression of x on y", "x y", (TWO,)),
@@ -196,9 +215,10 @@ OPERATORS = (
         lambda w, n: _decayed_mean(w, _wilder_keep(n)),
         "Wilder's exponential mean (weight 1 / n), over the slots that hold 1 - 1e-5 of the weight",
         slots=lambda n: _taps(_wilder_keep(n)),
+        source=WILDER,
     ),
     *(
-        _rolling(name, _wma, "mean weighted n, n - 1 … 1 from the newest slot to the oldest")
-        for name in ("wma", "decay_linear")
+        _rolling(name, _wma, "mean weighted n, n - 1 … 1 from the newest slot to the oldest", source=source)
+        for name, source in (("wma", ""), ("decay_linear", KAKUSHADZE))
     ),
 )

@@ -27,8 +27,9 @@ from resources.sources.synthetic import SyntheticSource
 from resources.vectors import Vectors
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+FEW = ["features=[few]", "factors=[few]"]
 SMALL = [
-    "horizon=5m", "features=[few]", "factors=[few]", "source.sessions=10", "source.symbols=4", "source.seed=5",
+    "horizon=5m", *FEW, "source.sessions=10", "source.symbols=4", "source.seed=5",
     "model.n_estimators=10", "model.min_data_in_leaf=20",
 ]  # fmt: skip
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -140,21 +141,18 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Make:
-    """Make a pipeline of a small synthetic market; each one has a store of its own."""
+    """Make a pipeline, of a small synthetic market and the small sets unless told otherwise, with its own store."""
     made = iter(range(100))
 
     def make(*words: str) -> Pipeline:
-        small = [] if any("source.path" in word for word in words) else ["source.sessions=5", "source.symbols=4"]
-        chosen = [] if any(word.startswith("horizon=") for word in words) else ["horizon=5m"]
-        return Pipeline(tmp_path / f"store{next(made)}", *chosen, *small, *words)
+        def given(key: str) -> bool:
+            return any(word.startswith(key) for word in words)
+
+        market = [] if given("source.path") else ["source.sessions=5", "source.symbols=4"]
+        chosen = [*([] if given("horizon") else ["horizon=5m"]), *([] if given("features") else FEW)]
+        return Pipeline(tmp_path / f"store{next(made)}", *chosen, *market, *words)
 
     return make
-
-
-@pytest.fixture
-def few() -> list[str]:
-    """Overrides that choose the small sets."""
-    return ["features=[few]", "factors=[few]"]
 
 
 @pytest.fixture(scope="session")

@@ -94,9 +94,9 @@ def test_an_embargo_of_the_config_is_counted_in_sections(made: Pipeline) -> None
 
 
 def test_a_row_known_after_the_deadline_is_left_out_as_restated(
-    pipeline: Make, file: File, market: pl.DataFrame, few: list[str]
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
-    made = pipeline(*file(market), *few)
+    made = pipeline(*file(market))
     made.run("bars", "features", "factors")
     plain = load(made.plan(), made.lake)
     at = market["timestamp"].unique().sort()[200]
@@ -113,9 +113,9 @@ def test_a_row_known_after_the_deadline_is_left_out_as_restated(
 
 
 def test_a_late_bar_is_no_restatement_within_the_seconds_that_the_config_allows(
-    pipeline: Make, file: File, market: pl.DataFrame, few: list[str]
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
-    made = pipeline(*file(market), *few)
+    made = pipeline(*file(market))
     made.run("bars")
     at = market["timestamp"].unique().sort()[200]
     made.clock.set(at + timedelta(minutes=5, seconds=60))

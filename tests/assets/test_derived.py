@@ -75,9 +75,9 @@ def test_values_do_not_depend_on_the_size_of_the_chunks(
 
 
 def test_chunks_of_one_session_with_a_look_back_across_them_change_nothing(
-    pipeline: Make, few: list[str], monkeypatch: pytest.MonkeyPatch
+    pipeline: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, chunked = pipeline(*few), pipeline(*few)
+    plain, chunked = pipeline(), pipeline()
     plain.run("bars", "features", "factors")
     chunked.run("bars")
     monkeypatch.setattr(window, "CELLS", 1)
@@ -122,9 +122,9 @@ def test_changing_any_bar_after_a_session_changes_no_row_up_to_it(
 
 
 def test_changing_one_bar_changes_values_up_to_the_look_back_after_it_and_no_further(
-    pipeline: Make, file: File, market: pl.DataFrame, few: list[str]
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
-    made, changed = pipeline(*file(market), *few), pipeline(*file(market), *few)
+    made, changed = pipeline(*file(market)), pipeline(*file(market))
     made.run("bars")
     old = derive(made)
     slots = market["timestamp"].unique().sort()
@@ -150,9 +150,9 @@ def test_changing_one_bar_changes_values_up_to_the_look_back_after_it_and_no_fur
 
 
 def test_a_factor_row_is_known_when_the_last_bar_of_its_section_and_look_back_was(
-    pipeline: Make, file: File, market: pl.DataFrame, few: list[str]
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
-    made = pipeline(*file(market), *few)
+    made = pipeline(*file(market))
     made.run("bars")
     slots = market["timestamp"].unique().sort()
     late = (pl.col("symbol") == "S002") & (pl.col("timestamp") == slots[200])
@@ -182,10 +182,10 @@ def members(tmp_path: Path) -> Callable[[str], str]:
 
 
 def test_non_members_have_no_factor_rows_and_do_not_move_the_members_ranks(
-    pipeline: Make, file: File, market: pl.DataFrame, few: list[str], members: Callable[[str], str]
+    pipeline: Make, file: File, market: pl.DataFrame, members: Callable[[str], str]
 ) -> None:
     declared = members("S000,2000-01-01,\nS001,2000-01-01,2021-11-24\nS002,2021-11-26,\n")
-    made = pipeline(*file(market), *few, declared)
+    made = pipeline(*file(market), declared)
     made.run("bars", "features", "factors")
     factors = made.table("factors")
     dates = factors.select("symbol", day=pl.col("timestamp").dt.date().cast(pl.String)).unique()
@@ -197,14 +197,14 @@ def test_non_members_have_no_factor_rows_and_do_not_move_the_members_ranks(
     }
     assert {*made.table("features")["symbol"]} == {"S000", "S001", "S002", "S003"}  # a past before membership
     # The same section without the others' bars at all.
-    alone = pipeline(*file(market.filter(pl.col("symbol").is_in(["S000", "S001"]))), *few)
+    alone = pipeline(*file(market.filter(pl.col("symbol").is_in(["S000", "S001"]))))
     alone.run("bars", "features", "factors")
     early = pl.col("timestamp").dt.date() <= date(2021, 11, 24)
     assert factors.filter(early).equals(alone.table("factors").filter(early))
 
 
 def test_membership_goes_by_the_session_and_not_by_the_date_in_utc(
-    pipeline: Make, file: File, few: list[str], members: Callable[[str], str]
+    pipeline: Make, file: File, members: Callable[[str], str]
 ) -> None:
     """Sydney's session of the 2nd opens at 23:00 UTC of the 1st."""
     source = SyntheticSource(
@@ -215,7 +215,7 @@ def test_membership_goes_by_the_session_and_not_by_the_date_in_utc(
     bars = pl.concat(list(source.bars(*span, None))).drop("source")
     assert bars["timestamp"].dt.hour().is_in([23]).any()
     declared = members("S000,2000-01-01,\nS001,2023-02-02,2023-02-02\nS002,2000-01-01,\n")
-    made = pipeline(*file(bars), *few, declared, "calendar.name=XASX")
+    made = pipeline(*file(bars), declared, "calendar.name=XASX")
     made.run("bars", "features", "factors")
     held = made.table("factors").filter(symbol="S001")
     assert held["partition"].unique().to_list() == ["2023-02-02"]
@@ -239,9 +239,9 @@ def test_numbers_are_float32_and_missing_ones_null(whole: Pipeline) -> None:
 
 
 def test_the_metadata_names_the_version_that_was_read_and_the_columns_without_a_value(
-    pipeline: Make, few: list[str], file: File, market: pl.DataFrame
+    pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
-    made = pipeline(*file(market), *few, "source.volume=null")
+    made = pipeline(*file(market), "source.volume=null")
     told = made.run("bars", "features", "factors").metadata
     assert told["features"]["bars/5m version"] == told["bars"]["table version"]
     assert told["factors"]["features/5m version"] == told["features"]["table version"]
@@ -251,9 +251,9 @@ def test_the_metadata_names_the_version_that_was_read_and_the_columns_without_a_
 
 
 def test_a_value_that_breaks_its_schema_fails_the_step_and_names_the_column(
-    pipeline: Make, few: list[str], monkeypatch: pytest.MonkeyPatch
+    pipeline: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = pipeline(*few)
+    made = pipeline()
     made.run("bars", "features")
     before = made.lake.version("features/5m")
     honest = features.to_rows

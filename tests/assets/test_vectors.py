@@ -9,7 +9,7 @@ import psycopg2  # type: ignore[import-untyped]
 import pytest
 
 from resources.vectors import Vectors
-from tests.assets.conftest import SMALL, File, Make, Pipeline
+from tests.assets.conftest import FEW, SMALL, File, Make, Pipeline
 
 WINDOW = 20
 WORDS = [*SMALL, f"vectors.window={WINDOW}", "vectors.columns=[momentum,range,volume_ratio]"]
@@ -87,12 +87,12 @@ def test_other_columns_start_the_table_anew_and_say_so(made: Pipeline, store: Ve
 
 
 def test_vectors_of_rows_that_are_gone_are_gone_too(
-    pipeline: Make, store: Vectors, few: list[str], tmp_path: Path, market: pl.DataFrame, file: File
+    pipeline: Make, store: Vectors, tmp_path: Path, market: pl.DataFrame, file: File
 ) -> None:
     members = tmp_path / "members.csv"
     members.write_text("symbol,start,end\nS000,2000-01-01,\nS001,2000-01-01,\n")
-    words = [*file(market), *few, f"universe.members='{members}'", "vectors.window=20"]
-    made = Pipeline(tmp_path / "gone", "horizon=5m", *words, store=store)
+    words = [*file(market), f"universe.members='{members}'", "vectors.window=20"]
+    made = Pipeline(tmp_path / "gone", "horizon=5m", *FEW, *words, store=store)
     made.run(*REFRESH, "vectors")
     assert store.count("5m") == made.table("factors").height
     members.write_text("symbol,start,end\nS000,2000-01-01,2021-11-26\nS001,2000-01-01,2021-11-24\n")

@@ -13,6 +13,7 @@ from conf.compose import compose
 from conf.schema import Horizon
 from defs.cli import COMMANDS, main
 from quant.grid import CalendarSpec, Grid
+from resources.database import Database
 from resources.settings import OVERRIDES_VARIABLE
 from resources.sources.synthetic import SyntheticSource
 from tests.defs.conftest import Tenor
@@ -154,7 +155,7 @@ def test_a_glob_that_matches_nothing_is_told_with_its_path_and_no_traceback(
     assert len(err.splitlines()) == 1
 
 
-def test_a_run_that_fails_at_a_step_ends_with_status_1_and_the_reason(tenor: Tenor, tmp_path: Path) -> None:
+def test_a_run_that_fails_at_a_step_ends_with_status_1_and_the_reason(say: Say, tmp_path: Path) -> None:
     source = SyntheticSource(
         Grid(CalendarSpec("XNYS"), "5m"),
         seed=3, start=date(2021, 11, 22), sessions=2, symbols=2, signal_ic=0.0, gap_rate=0.0, splits=0,
@@ -162,15 +163,12 @@ def test_a_run_that_fails_at_a_step_ends_with_status_1_and_the_reason(tenor: Ten
     span = datetime(2021, 11, 1, tzinfo=UTC), datetime(2021, 12, 1, tzinfo=UTC)
     bars = pl.concat(list(source.bars(*span, None))).drop("source").with_columns(close=pl.lit(-1.0))
     bars.write_parquet(tmp_path / "bad.parquet")
-    done = tenor(
-        "run",
-        "horizon=5m",
-        "source=parquet",
-        f"source.path='{tmp_path}/bad.parquet'",
-        "universe=all",
-        root=tmp_path / "s",
-    )
-    assert done.returncode == 1
-    assert "5m failed" in done.stdout
-    assert "non_positive" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    words = ["horizon=5m", "source=parquet", f"source.path='{tmp_path}/bad.parquet'", "universe=all"]
+    try:
+        status, out, err = say("run", *words, f"store.root='{tmp_path}/store'")
+    finally:
+        Database(tmp_path / "store").release()
+    assert status == 1
+    assert "5m failed" in out
+    assert "non_positive" in out
+    assert "Traceback" not in out + err
