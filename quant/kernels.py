@@ -21,8 +21,8 @@ class Rule:
     """What a block of slots remembers.
 
     leaf: the state of single slots, from the inputs. merge(older, newer, size): the state of two neighbours,
-    where size is the slots of the newer. overlaps: blocks that share slots merge to the same state (min and
-    max), which saves merges.
+    where size is the slots of the newer. overlaps: blocks that share slots merge to the same state (extremes),
+    which saves merges; size is then how much later the newer one ends.
     """
 
     leaf: Callable[..., State]
@@ -74,7 +74,7 @@ class Windows:
         if rule.overlaps and len(powers) > 1:
             level = self._level(rule, powers[-1])
             apart = n - 2 ** powers[-1]
-            return rule.merge(_until(level, apart), _from(level, apart), 2 ** powers[-1])
+            return rule.merge(_until(level, apart), _from(level, apart), apart)
         newer, size = self._level(rule, powers[0]), 2 ** powers[0]
         for power in powers[1:]:
             older = _until(self._level(rule, power), size)
@@ -119,17 +119,20 @@ MIN = Rule(lambda x: (fill(x, float("inf")),), lambda a, b, _: (mx.minimum(a[0],
 MAX = Rule(lambda x: (fill(x, float("-inf")),), lambda a, b, _: (mx.maximum(a[0], b[0]),), overlaps=True)
 
 
-def _latest_extreme(beats: Callable[[mx.array, mx.array], mx.array]) -> Callable[[State, State, int], State]:
+def _latest_extreme(
+    extreme: Callable[[mx.array, mx.array], mx.array], beats: Callable[[mx.array, mx.array], mx.array]
+) -> Callable[[State, State, int], State]:
     def merge(a: State, b: State, size: int) -> State:
-        older = beats(a[0], b[0])
-        return select(older, a[0], b[0]), select(older, a[1] + size, b[1])
+        return extreme(a[0], b[0]), select(beats(a[0], b[0]), a[1] + size, b[1])
 
     return merge
 
 
 # (extreme, slots since it); of equal extremes the newest counts.
-ARGMIN = Rule(lambda x: (fill(x, float("inf")), mx.zeros_like(x)), _latest_extreme(mx.less))
-ARGMAX = Rule(lambda x: (fill(x, float("-inf")), mx.zeros_like(x)), _latest_extreme(mx.greater))
+ARGMIN = Rule(lambda x: (fill(x, float("inf")), mx.zeros_like(x)), _latest_extreme(mx.minimum, mx.less), overlaps=True)
+ARGMAX = Rule(
+    lambda x: (fill(x, float("-inf")), mx.zeros_like(x)), _latest_extreme(mx.maximum, mx.greater), overlaps=True
+)
 
 
 def _aged(a: State, b: State, size: int) -> State:

@@ -18,8 +18,11 @@ from resources.inference import Inference
 from resources.settings import OVERRIDES_VARIABLE
 
 OURS = ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", "DAGSTER_HOME", OVERRIDES_VARIABLE)
-STRUCTURAL = ["source.sessions=30", "source.symbols=3"]
-VALUES = ["model.n_estimators=20", "model.min_data_in_leaf=20", "vectors.window=50"]
+STRUCTURAL = ["source.sessions=24", "source.symbols=3"]
+VALUES = [
+    "model.n_estimators=20", "model.min_data_in_leaf=20", "vectors.window=50",
+    "drift.calibration_windows=4", "drift.max_columns=5",
+]  # fmt: skip
 
 HALF_HOUR = """# @package _global_
 # Half-hour bars made of the five-minute ones.

@@ -27,6 +27,7 @@ WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kern
 SLOTS = 420
 SETS = (
     ("features", "technical"),
+    ("features", "regime"),
     ("features", "alpha158"),
     ("features", "alpha360"),
     ("factors", "cross_section"),
@@ -90,6 +91,7 @@ def every_operator() -> Program:
 
 def shipped(group: str, name: str) -> dict[str, Entry]:
     text = (Path(conf.__file__).parent / group / f"{name}.yaml").read_text()
+    text = text.replace("${universe.reference}", "S0")
     return expand({name: yaml.safe_load(text)}, file_of=lambda name: f"{name}.yaml")
 
 
