@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from assets import names, partitions
 from assets.layout import layout_of
 from assets.plan import Plan
-from assets.window import read, windows
-from quant.adjust import adjust, no_actions
+from assets.window import read, symbols_of, windows
+from quant.adjust import adjust
 from quant.bars import revise
 from quant.resample import resample
 from quant.validate import REASONS, validate
@@ -25,8 +26,8 @@ from resources.sources import Source, open_source
 # Slots read at a time: a few weeks of minutes, or a daily history whole.
 SLOTS_PER_CHUNK = 8192
 
-# Rows that arrived for the bars that start in [start, end).
-Arrival = tuple[datetime, datetime, pl.DataFrame]
+# Rows that arrived for the bars that start in [start, end), None where none did.
+Arrival = tuple[datetime, datetime, pl.DataFrame | None]
 
 
 @dataclass
@@ -71,13 +72,12 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         first, last = partitions.window(run, keys)
         account = Account()
         if run.finer:
-            actions = no_actions()
+            source = None
             incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
         else:
             source = open_source(run.horizon.source, run.grid)
-            actions = source.actions()
             incoming = _pulled(run, source, first, last)
-        frames = _merged(run, lake, clock, progress, account, incoming, actions)
+        frames = _merged(run, lake, clock, progress, account, incoming, source)
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
@@ -113,7 +113,7 @@ def _merged(
     progress: Progress,
     account: Account,
     incoming: Iterator[Arrival],
-    actions: pl.DataFrame,
+    source: Source | None,
 ) -> Iterator[pl.DataFrame]:
     """What arrived, span by span, as rows of the bars table.
 
@@ -124,18 +124,21 @@ def _merged(
     stored = lake.scan(table).drop("partition") if lake.exists(table) else None
     newest: pl.DataFrame | None = None
     for start, end, frame in incoming:
+        there = pl.col("timestamp").is_between(start, end, closed="left")
+        if frame is None:
+            if stored is not None:
+                yield _cut(plan, stored.filter(there).collect())
+            continue
         account.incoming += frame.height
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
         account.refused.append(_cut(plan, checked.rejected))
         good = checked.good
-        if newest is None and stored is not None:
-            newest = _newest(stored.filter(pl.col("timestamp") < start).collect())
-        if not plan.finer:
+        if source is not None:
             # A resampled bar brings the factors of its finer bars.
-            good = adjust(good, actions, plan.grid, newest)
-        there = pl.col("timestamp").is_between(start, end, closed="left")
+            newest = _before(plan, source, stored, start) if newest is None else newest
+            good = adjust(good, source.actions(), plan.grid, newest)
         existing = good.clear() if stored is None else stored.filter(there).collect()
         merged, counts = revise(existing, good, clock.now())
         newest = _newest(merged if newest is None else pl.concat([newest, merged], how="diagonal"))
@@ -143,6 +146,34 @@ def _merged(
         account.kept.update(counts)
         yield _cut(plan, merged)
         progress.rows(plan.horizon.name, "bars", account.kept.total())
+
+
+def _before(plan: Plan, source: Source, stored: pl.LazyFrame | None, start: datetime) -> pl.DataFrame | None:
+    """Each symbol's newest bar before `start` with its cumulative factors; None where nothing came before.
+
+    Stored bars tell, if they reach to the session before. Where they do not, a split in the gap would be lost: the
+    factors of the symbols that ever had one are then made from the source's own history.
+    """
+    first, _ = source.span()
+    label = plan.grid.session_dates(np.array([start.replace(tzinfo=None)], "datetime64[us]"))[0].item()
+    earlier = plan.grid.dates(first, label - timedelta(days=1)).tolist()
+    if not earlier:
+        return None
+    since, _ = plan.grid.window(earlier[-1], earlier[-1])
+    known = None if stored is None else _newest(stored.filter(pl.col("timestamp") < start).collect())
+    if known is not None and (known["timestamp"] >= since).any():
+        return known
+    actions = source.actions()
+    if actions.is_empty():
+        return known
+    begin, _ = plan.grid.window(earlier[0], earlier[0])
+    history = list(source.bars(begin, start, actions["symbol"].unique().sort().to_list()))
+    if not history:
+        return known
+    rebuilt = _newest(adjust(validate(pl.concat(history), plan.grid).good, actions, plan.grid))
+    if known is None:
+        return rebuilt
+    return pl.concat([known.join(rebuilt, on="symbol", how="anti"), rebuilt], how="diagonal")
 
 
 def _newest(bars: pl.DataFrame) -> pl.DataFrame:
@@ -165,16 +196,17 @@ def _pulled(plan: Plan, source: Source, first: date, last: date) -> Iterator[Arr
         run = dates[at : at + size]
         start, end = plan.grid.window(run[0], run[-1])
         frames = list(source.bars(start, end, plan.horizon.universe.symbols))
-        if frames:
-            yield start, end, pl.concat(frames)
+        yield start, end, pl.concat(frames) if frames else None
 
 
 def _resampled(plan: Plan, finer: Plan, lake: Lake, first: date, last: date) -> Iterator[Arrival]:
     """Bars made of the finer horizon's, a few sessions at a time: a bin never crosses a session."""
-    for chunk in windows(finer, first, last, 0, 1):
+    table = lake.scan(names.table("bars", finer.horizon.name))
+    cells = len(symbols_of(lake, finer.horizon.name)) * len(table.collect_schema())
+    for chunk in windows(finer, first, last, 0, cells):
         bars = read(lake, "bars", finer.horizon.name, chunk.span).drop("partition")
         sessions = plan.grid.session_dates(chunk.slots[[0, -1]]).tolist()
-        yield *plan.grid.window(*sessions), resample(bars, finer.grid, plan.grid)
+        yield *plan.grid.window(*sessions), None if bars.is_empty() else resample(bars, finer.grid, plan.grid)
 
 
 def _refusal(horizon: str, account: Account) -> str:

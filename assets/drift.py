@@ -14,6 +14,7 @@ from assets.reports import Reports
 from assets.window import span
 from quant.bundle import Bundle
 from quant.drift import Drift, calibrate, report
+from quant.universe import session_of
 from resources.lake import Lake
 from resources.registry import Registry
 from resources.settings import Settings
@@ -127,11 +128,8 @@ def _rows(plan: Plan, table: pl.LazyFrame, bundle: Bundle) -> pl.DataFrame:
     """Factor rows with their session date and what the bundle predicts for them."""
     rows = table.sort("timestamp", "symbol").collect()
     X = np.column_stack([rows[name].to_numpy() for name in bundle.factors]).astype(np.float32, copy=False)
-    stamps = rows["timestamp"].dt.replace_time_zone(None).to_numpy()
-    return rows.with_columns(
-        pl.Series(PREDICTION, bundle.predict_rows(np.ascontiguousarray(X))),
-        pl.Series("session", plan.grid.session_dates(stamps)),
-    )
+    predictions = pl.Series(PREDICTION, bundle.predict_rows(np.ascontiguousarray(X)))
+    return rows.with_columns(predictions, session_of(rows["timestamp"], plan.grid))
 
 
 def _sessions(plan: Plan, lake: Lake, bundle: Bundle, last: date) -> pl.DataFrame:

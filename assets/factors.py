@@ -27,12 +27,12 @@ def rows(plan: Plan, lake: Lake, symbols: Sequence[str], first: date, last: date
     of_bars = [name for name in program.inputs if name not in plan.feature_entries]
     width = len(symbols) * (len(program.inputs) + len(program.names))
     for chunk in windows(plan, first, last, program.lookback, width):
-        features = member_rows(read(lake, "features", plan.horizon.name, chunk.span), plan.members)
+        features = member_rows(read(lake, "features", plan.horizon.name, chunk.span), plan.members, plan.grid)
         if features.is_empty():
             continue
         panel = Panel.from_frame(features, chunk.slots, symbols, passed)
         if of_bars:
-            bars = member_rows(read(lake, "bars", plan.horizon.name, chunk.span), plan.members)
+            bars = member_rows(read(lake, "bars", plan.horizon.name, chunk.span), plan.members, plan.grid)
             panel = panel.joined(bar_panel(bars, plan.grid, chunk.slots, symbols, of_bars))
         arrived = known_panel(features, chunk.slots, symbols)
         values = program.run(panel, tail=chunk.asked)

@@ -21,6 +21,7 @@ from quant.forest import compile as compile_forest
 from quant.recipe import Recipe
 from quant.score import score
 from quant.train import Trained, fit
+from quant.universe import session_of
 from resources.clock import Clock
 from resources.lake import Lake
 from resources.progress import Progress
@@ -117,7 +118,7 @@ def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bu
         early_stopping_rounds=config.early_stopping_rounds,
     )
     symbols = symbols_of(lake, plan.horizon.name)
-    recipe = plan.recipe(symbols, _membership(lake, plan, symbols))
+    recipe = plan.recipe(symbols, _membership(lake, plan))
     return bundles.build(
         horizon=plan.horizon.name,
         recipe=recipe,
@@ -169,24 +170,28 @@ def _golden_bars(plan: Plan, lake: Lake, recipe: Recipe, data: Dataset) -> pl.Da
     reach = window(plan, dates[0], dates[0], recipe.lookback + GOLDEN_SLOTS)
     upto = int(np.searchsorted(reach.slots, newest, side="right"))
     wanted = reach.slots[max(0, upto - recipe.lookback - GOLDEN_SLOTS) : upto]
+    oldest = data.timestamp.min()
+    if (wanted >= oldest).sum() <= recipe.lookback:
+        raise dg.Failure(
+            f"{plan.horizon.name}: labelled rows begin at {oldest}, and the factors look back {recipe.lookback} bars: "
+            "too little history to prove a bundle on. Bring more bars, or shorten the windows of the sets",
+            allow_retries=False,
+        )
     bars = read(lake, "bars", plan.horizon.name, span(wanted))
     return bars.drop("partition").sort("timestamp", "symbol")
 
 
-def _membership(lake: Lake, plan: Plan, symbols: tuple[str, ...]) -> pl.DataFrame | None:
+def _membership(lake: Lake, plan: Plan) -> pl.DataFrame | None:
     """Declared membership, or else that of the data where a symbol ended before the others did.
 
     A symbol without bars is missing from its section either way: this only says whom a section may lack.
     """
     if plan.members is not None:
         return plan.members
-    day = pl.col("timestamp").dt.date()
-    spans = (
-        lake.scan(names.table("bars", plan.horizon.name))
-        .group_by("symbol")
-        .agg(start=day.min(), end=day.max())
-        .sort("symbol")
-        .collect()
+    bars = lake.scan(names.table("bars", plan.horizon.name)).select("symbol", "timestamp")
+    spans = bars.group_by("symbol").agg(first=pl.min("timestamp"), last=pl.max("timestamp")).sort("symbol").collect()
+    spans = spans.select(
+        "symbol", start=session_of(spans["first"], plan.grid), end=session_of(spans["last"], plan.grid)
     )
     first, last = spans.select(pl.min("start"), pl.max("end")).row(0)
     sessions = plan.grid.dates(first, last)

@@ -66,6 +66,11 @@ class Panel:
             raise ValueError(f"panels to join both have column {min(both)}")
         return Panel(self.time, self.symbols, {**self.columns, **other.columns})
 
+    def of(self, left: int, right: int) -> "Panel":
+        """Symbols left .. right (excluded) as a panel of their own."""
+        cut = {name: np.ascontiguousarray(values[:, left:right]) for name, values in self.columns.items()}
+        return Panel(self.time, self.symbols[left:right], cut)
+
     def between(self, start: int, stop: int) -> "Panel":
         """Rows start .. stop (excluded) as a panel of their own."""
         cut = {name: values[start:stop] for name, values in self.columns.items()}

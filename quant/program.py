@@ -15,7 +15,7 @@ from quant.graph import Node, column, ordered
 from quant.panel import Floats, Panel, instants, to_frame
 from quant.sets import Entry
 
-CELLS = 2**18  # slots times symbols computed at once: arrays of 1 MB, whatever the length of the panel
+CELLS = 2**18  # slots times symbols computed at once: arrays of 1 MB, whatever the size of the panel
 
 
 class Program:
@@ -78,13 +78,28 @@ class Program:
             raise ValueError(f"the panel lacks column {absent[0]}; it has {', '.join(sorted(panel.columns))}")
         if unknown := [symbol for symbol in self.symbols if symbol not in panel.symbols]:
             raise ValueError(f'of("{unknown[0]}", …): the panel has {len(panel.symbols)} symbols, and not {unknown[0]}')
-        slots, symbols = len(panel.time), len(panel.symbols)
+        slots = len(panel.time)
         asked = slots if tail is None else tail
         if not 0 <= asked <= slots:
             raise ValueError(f"tail {asked}: the panel has {slots} slots")
+        symbols = len(panel.symbols)
         values = {name: np.full((asked, symbols), np.nan, np.float32) for name in self.names}
-        if not symbols:
-            return values
+        width = self._width(asked, symbols)
+        for left in range(0, symbols, width):
+            part = panel if width == symbols else panel.of(left, left + width)
+            self._fill({name: array[:, left : left + width] for name, array in values.items()}, part, chunk)
+        return values
+
+    def _width(self, asked: int, symbols: int) -> int:
+        """Symbols computed at once: fewer where look-back alone would exceed CELLS, but all where they are mixed."""
+        if self.crosses or self.symbols:
+            return max(symbols, 1)
+        return max(1, min(symbols, CELLS // (min(asked, 2 * self.lookback) + self.lookback + 1)))
+
+    def _fill(self, values: Mapping[str, Floats], panel: Panel, chunk: int | None) -> None:
+        """Write the last rows of the panel's values, as many as `values` have, chunk by chunk."""
+        slots, symbols = len(panel.time), len(panel.symbols)
+        asked = len(next(iter(values.values()), ()))
         step = chunk or max(CELLS // symbols, 2 * self.lookback, 1)
         outputs = list(self.outputs.values())
         for start in range(slots - asked, slots, step):
@@ -92,7 +107,6 @@ class Program:
             made = evaluate_slots(self._nodes, self._spans, outputs, panel, start, stop)
             for name, rows in zip(self.names, made, strict=True):
                 values[name][start - slots + asked : stop - slots + asked] = rows
-        return values
 
     def describe(self) -> pl.DataFrame:
         """A row per entry: name, expression, lookback, lookahead (slots), crosses, inputs."""

@@ -13,7 +13,7 @@ from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel
 from quant.panel import Panel
 from quant.program import Program
-from quant.universe import member_rows
+from quant.universe import member_rows, session_of
 
 
 class RecipeError(ValueError):
@@ -75,7 +75,7 @@ class Recipe:
         values = self.feature_program.run(panel, tail=len(near))
 
         # Factors find a feature where its table has a row and its symbol was a member: elsewhere it is NaN.
-        members = member_rows(bars.filter(pl.col("timestamp") >= _aware(near[0])), self._membership)
+        members = member_rows(bars.filter(pl.col("timestamp") >= _aware(near[0])), self._membership, self.grid)
         present = _present(members, near, symbols)
         of_bars = [name for name in self.factor_program.inputs if name not in self.features]
         inputs = bar_panel(members, self.grid, near, symbols, of_bars)
@@ -160,7 +160,7 @@ class Recipe:
         """Symbols that were members on a day of the bars' span."""
         if self._membership is None:
             return set(self.symbols)
-        days = bars["timestamp"].dt.date()
+        days = session_of(bars["timestamp"], self.grid)
         active = self._membership.filter(
             pl.col("start") <= days.max(), pl.col("end").is_null() | (pl.col("end") >= days.min())
         )

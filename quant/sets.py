@@ -112,6 +112,9 @@ class _Binder(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         operator = node.func
+        match node:  # the symbol of of(…) is no name
+            case ast.Call(func=ast.Name(id="of"), args=[ast.Name(id=parameter), *_]) if parameter in self.bound:
+                node.args[0] = ast.Constant(str(self.bound[parameter]))
         self.generic_visit(node)
         if isinstance(node.func, ast.Constant):  # a number named like an operator does not replace it
             node.func = operator

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quant import program as program_module
 from quant.expression import ExpressionError
 from quant.panel import Panel, to_frame
 from quant.program import Program, evaluate
@@ -90,6 +91,19 @@ def test_empty_panels_give_empty_values(slots: int, symbols: int, market) -> Non
     )
     values = Program.compile({"x": "ema(close, 3)", "y": "zscore(close)"}, COLUMNS).run(panel)
     assert {array.shape for array in values.values()} == {(slots, symbols)}
+
+
+def test_many_symbols_and_a_long_look_back_are_computed_in_blocks_of_the_same_bits(market, monkeypatch) -> None:
+    panel = market(200, 7)
+    entries = {"x": "ema(close, 12)", "y": "mean(close, 40) / lag(open, 3)"}
+    whole = Program.compile(entries, COLUMNS).run(panel)
+    monkeypatch.setattr(program_module, "CELLS", 600)
+    for tail in (None, 1, 50):
+        for name, values in Program.compile(entries, COLUMNS).run(panel, tail=tail).items():
+            np.testing.assert_array_equal(values, whole[name] if tail is None else whole[name][-tail:])
+    ranks = Program.compile({"x": "rank(ema(close, 12))"}, COLUMNS).run(panel)["x"]
+    assert np.nanmax(ranks) == 1
+    assert np.nanmin(ranks) == np.float32(1 / 7)
 
 
 def test_results_that_are_not_finite_are_missing(market) -> None:

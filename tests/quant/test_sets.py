@@ -123,3 +123,9 @@ def test_features_do_not_depend_on_the_price_level(market) -> None:
     cheap_values = program.run(panel)
     for name, values in program.run(Panel(panel.time, panel.symbols, dear)).items():
         np.testing.assert_allclose(values, cheap_values[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_family_may_run_over_the_symbols_that_it_reads() -> None:
+    made = expand({"m": {"to_{s}": {"expr": "close / of(s, close)", "s": ["SPY", "QQQ"]}}}, file_of=str)
+    assert [entry.text for entry in made.values()] == ["close / of('SPY', close)", "close / of('QQQ', close)"]
+    assert Program.compile(made, ["close"]).symbols == ("QQQ", "SPY")
