@@ -142,10 +142,7 @@ class Postgres:
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         for left in self._socket_folder().iterdir():
             left.unlink()
-        # A commit does not wait for the disk: after a power cut the last moments of Dagster's event log may be
-        # missing, never torn. Tables and models are files of their own and unaffected.
         options = ["-k", str(self._socket_folder()), "-p", str(PORT), "-c", "listen_addresses="]
-        options += ["-c", "synchronous_commit=off"]
         deadline = time.monotonic() + SILENCE_SECONDS
         while failure := self._pg_ctl("start", "-l", str(self._folder / "log"), "-o", shlex.join(options)):
             self._wait_while_busy()  # a long recovery outlasts pg_ctl's patience
