@@ -50,7 +50,14 @@ class Plan:
     @cached_property
     def features(self) -> Program:
         """One symbol's past: no section, no look-ahead."""
-        return Program.compile(self.feature_entries, self.bar_names, section=False)
+        program = Program.compile(self.feature_entries, self.bar_names, section=False)
+        if self.horizon.universe.reference is None and str(None) in program.symbols:
+            raise ConfigError(
+                f"horizon {self.horizon.name}",
+                f"a set of {', '.join(self.horizon.features)} compares with universe.reference, which is absent",
+                fix="Name the symbol that stands for the market: universe.reference=SPY",
+            )
+        return program
 
     @cached_property
     def factor_entries(self) -> dict[str, Entry]:
