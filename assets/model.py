@@ -70,7 +70,9 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             bundle = _train(run, data, lake, digests)
             bundle.verify()
             versions = {step: lake.version(names.table(step, horizon)) for step in ("bars", "features", "factors")}
-            registry.write(bundle, {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()})
+            registry.write(
+                bundle, {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()}
+            )
         why = promote_if_new(registry, horizon, id, context.run.run_id)
         scores = bundle.scores["model"]
         return dg.MaterializeResult(
