@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for name, (about, examples) in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -80,6 +80,14 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra override, e.g. horizon=5m")
     return top
+
+
+def lost_database() -> tuple[type[Exception], ...]:
+    """What a query raises whose server was killed."""
+    import psycopg2  # type: ignore[import-untyped]
+    import sqlalchemy.exc
+
+    return (sqlalchemy.exc.OperationalError, psycopg2.OperationalError)
 
 
 def told_errors() -> tuple[type[Exception], ...]:
@@ -98,12 +106,18 @@ def told_errors() -> tuple[type[Exception], ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 on success, 1 when a step failed, 2 when the input is wrong."""
     arguments = parser().parse_args(argv)
+    if arguments.command is None:
+        parser().print_help()
+        return 2
     # A service manager's SIGTERM ends as Ctrl-C does, and both also where a shell started us with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         return command(arguments.command)(arguments.overrides)
     except Exception as error:
+        if isinstance(error, lost_database()):
+            print("tenor: the database stopped while this ran; run it again, nothing kept is lost", file=sys.stderr)
+            return 1
         if not isinstance(error, told_errors()):
             raise
         print(f"tenor: {error}", file=sys.stderr)

@@ -13,6 +13,10 @@ from rich.table import Table
 from conf.compose import compose, horizons, to_yaml
 from conf.schema import Horizon
 
+# What the pipeline, the databases and the services put into a store.
+SHORT = 8  # digits of a bundle's id that tell it from the others
+STORE = ("lake", "registry", "reports", "postgres", "dagster", "dagster.log", "service.log")
+
 
 def config(overrides: Sequence[str]) -> int:
     """Print the resolved config of each horizon as YAML."""
@@ -73,20 +77,33 @@ def status(overrides: Sequence[str]) -> int:
     served: dict[str, str] = {}
     with Inference(url_of(first.serving), timeout=5.0) as service:
         try:
-            served = {model["horizon"]: model["bundle"] or "–" for model in service.models()}
+            theirs = Path(service.health()["store"])
             about = f"service at {service.url}"
+            if theirs == root:
+                served = {model["horizon"]: model["bundle"] for model in service.models() if model["bundle"]}
+            else:
+                about += f" serves another store, {theirs}"
         except ServiceDown:
             about = f"no service at {service.url}; start it with `tenor serve` or `tenor up`"
     shown = Table()
-    for column in ("horizon", "newest bars", "newest factors", "newest model", "champion", "since", "served"):
-        shown.add_column(column)
+    for column in ("horizon", "partition", "model", "champion", "since (UTC)", "served"):
+        shown.add_column(column, no_wrap=True)
     for name in found:
-        newest = [(lake.partitions(table(step, name)) or ["–"])[-1] for step in ("bars", "factors")]
-        bundles, entry = registry.bundles(name), registry.champion(name)
-        champion = (f"{entry.id} (number {entry.number})", f"{entry.at:%Y-%m-%d %H:%M} UTC") if entry else ("–", "–")
-        shown.add_row(name, *newest, bundles[-1] if bundles else "–", *champion, served.get(name, "–"))
+        partitions, bundles, entry = (
+            lake.partitions(table("bars", name)),
+            registry.bundles(name),
+            registry.champion(name),
+        )
+        shown.add_row(
+            name,
+            partitions[-1] if partitions else "–",
+            bundles[-1][:SHORT] if bundles else "–",
+            f"{entry.id[:SHORT]} no. {entry.number}" if entry else "–",
+            f"{entry.at:%m-%d %H:%M}" if entry else "–",
+            served[name][:SHORT] if name in served else "–",
+        )
     console.print(shown)
-    console.print(about, style="dim")
+    console.print(f"store {root}; {about}", style="dim", soft_wrap=True)
     return 0
 
 
@@ -98,6 +115,12 @@ def clean(overrides: Sequence[str]) -> int:
     if not root.exists():
         print(f"nothing to delete: there is no {root}")
         return 0
+    if foreign := sorted(path.name for path in root.iterdir() if path.name not in STORE):
+        print(f"{root} is not only a Tenor store, it holds {foreign[0]}: nothing is deleted", file=sys.stderr)
+        return 2
+    if not sys.stdin.isatty():
+        print(f"tenor clean asks before it deletes {root}, and there is no terminal to ask on", file=sys.stderr)
+        return 2
     print(f"{root} holds the tables, models, reports and run history of every horizon.")
     if not Confirm.ask("Delete all of it?", default=False):
         return 1

@@ -26,6 +26,7 @@ from resources.lake import Lake
 from resources.settings import OVERRIDES_VARIABLE
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+INTERRUPTED = "DagsterExecutionInterruptedError"
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Outcome:
 def run(overrides: Sequence[str]) -> int:
     """Materialize every step of the horizons; 0 when each ends with a served prediction, 1 when a step failed."""
     began = time.monotonic()
-    console = Console()
+    console = own_console()
     horizons = compose(overrides)
     structural, values = split(overrides)
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
@@ -52,8 +53,6 @@ def run(overrides: Sequence[str]) -> int:
         # The service starts while the first steps run: it takes a few seconds to import.
         url = start_service(processes, root, next(iter(horizons.values())).serving)
         with instance(root) as stored, Display(console) as display:
-            # One connection kept open instead of one per event: a backfill writes thousands.
-            stored.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=20)
             graph = build(horizons, progress=display, service=url, logger=display.logger())
             for name, horizon in horizons.items():
                 runner = Runner(graph, stored, values, Outcome(name))
@@ -66,6 +65,11 @@ def run(overrides: Sequence[str]) -> int:
                     break
     print_summary(console, outcomes, seconds=time.monotonic() - began)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
+
+
+def own_console() -> Console:
+    """A console on a descriptor of its own: while a step runs, Dagster captures what is written to stdout."""
+    return Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"))
 
 
 @dataclass
@@ -111,10 +115,14 @@ class Runner:
         if self.values:
             config["resources"] = {"settings": {"config": {"overrides": self.values}}}
         result = job.execute_in_process(config, instance=self.stored, tags=tags, raise_on_error=False)
+        failures = result.filter_events(lambda event: event.is_step_failure)
+        errors = [event.step_failure_data.error for event in failures]
+        if any(error is not None and error.cls_name == INTERRUPTED for error in errors):
+            raise KeyboardInterrupt
         for event in result.get_asset_materialization_events():
             made = event.step_materialization_data.materialization
             self.outcome.metadata[made.asset_key.path[-1]] = made.metadata
-        for event in result.filter_events(lambda event: event.is_step_failure):
+        for event in failures:
             step = str(event.step_key).rpartition("__")[2]
             self.outcome.failures.append(f"{step}: {_reason(event.step_failure_data)}")
         if not result.success and not self.outcome.failures:

@@ -1,6 +1,6 @@
 """The table at the end of `tenor run`: rows per step, scores, reports, and the prediction that was served."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # predictions
 REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars
+LEFT_OUT = ("rows restated", "rows no label", "rows coverage below the minimum", "rows purged", "rows embargoed")
 SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
 
 
@@ -60,6 +61,11 @@ def _print_model(console: Console, outcome: "Outcome") -> None:
     for title in SCORES:
         if title in made:
             console.print(f"  {title:<26} {_text(made[title])}", highlight=False, soft_wrap=True)
+    left_out = [
+        f"{int(str(made[name].value)):,} {name.removeprefix('rows ')}" for name in LEFT_OUT if _counted(made, name)
+    ]
+    if left_out:
+        console.print(f"  {'rows left out':<26} {', '.join(left_out)}", highlight=False, soft_wrap=True)
     share = outcome.metadata.get("drift", {}).get("share drifted")
     if share is not None:
         console.print(f"  {'columns that drifted':<26} {float(str(share.value)):.0%}", highlight=False)
@@ -67,6 +73,10 @@ def _print_model(console: Console, outcome: "Outcome") -> None:
         report = outcome.metadata.get(step, {}).get("report file")
         if report is not None:
             console.print(f"  {step + ' report':<26} {_text(report)}", highlight=False, soft_wrap=True)
+
+
+def _counted(made: Mapping[str, Any], name: str) -> bool:
+    return name in made and int(str(made[name].value)) > 0
 
 
 def _print_prediction(console: Console, outcome: "Outcome") -> None:

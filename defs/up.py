@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from conf.compose import check_structural, compose
+from conf.errors import ConfigError
 from conf.schema import Serving
 from defs.look import root_of, with_all_horizons
 from defs.processes import Processes
@@ -28,6 +30,7 @@ def up(overrides: Sequence[str]) -> int:
     check_structural(overrides)
     first = next(iter(horizons.values()))
     root, serving = root_of(first), first.serving
+    check_ports(serving.dagster_port, serving.port)
     # Started here, before its users race for it, and held for as long as they run.
     database = Database(root)
     database.ensure()
@@ -58,10 +61,20 @@ def up(overrides: Sequence[str]) -> int:
             return 0
 
 
+def check_ports(*ports: int) -> None:
+    """ConfigError for the first port that something listens on already."""
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                fix = "Stop what listens there (another `tenor up`?), or choose serving.port and serving.dagster_port"
+                raise ConfigError("command line", f"port {port} is in use", fix=fix)
+
+
 def serve(overrides: Sequence[str]) -> int:
     """Run the service alone, in this process."""
     horizons = compose(with_all_horizons(overrides))
     first = next(iter(horizons.values()))
+    check_ports(first.serving.port)
     os.chdir(REPOSITORY)
     words = command(root_of(first), first.serving.host, first.serving.port)
     os.execv(words[0], words)

@@ -13,6 +13,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
+from dagster_postgres.utils import create_pg_engine
 
 from resources.database import Database
 
@@ -65,11 +66,15 @@ class Storage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> "Storage":
         database = Database(_root(config_value))
-        return cls(
-            postgres_url=database.sqlalchemy_url("dagster"),
-            inst_data=inst_data,
-            token_provider=Revive(database) if database.embedded else None,
-        )
+        url, revive = database.sqlalchemy_url("dagster"), Revive(database) if database.embedded else None
+        made = cls(postgres_url=url, inst_data=inst_data, token_provider=revive)
+        for part in (made.run_storage, made.event_log_storage, made.schedule_storage):
+            # One connection kept open instead of one per query, for a backfill writes thousands of events; asked
+            # whether it lives before each use, for its server may have been killed and brought back.
+            part._engine = create_pg_engine(  # type: ignore[union-attr]
+                url, revive, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=20, pool_pre_ping=True
+            )
+        return made
 
 
 class Artifacts(LocalArtifactStorage):

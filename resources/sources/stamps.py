@@ -11,6 +11,8 @@ from quant.bars import INSTANT
 from quant.grid import Grid
 from resources.sources.errors import SourceError
 
+ISO = r"^\d{4}-?\d{2}-?\d{2}"  # the year first: how an ISO 8601 date begins
+
 
 @dataclass(frozen=True)
 class Stamps:
@@ -40,6 +42,12 @@ class Stamps:
 
     def _parsed(self, stamps: pl.Series) -> pl.Series:
         if stamps.dtype == pl.String:
+            odd = stamps.filter(~stamps.str.contains(ISO))
+            if odd.len():
+                raise SourceError(
+                    f"{self.path}: {odd.len()} of {len(stamps)} stamps are not ISO 8601, the first {odd[0]!r}; day and "
+                    "month cannot be told apart in other orders: write 2024-01-31 14:30"
+                )
             first = stamps.drop_nulls().head(1)
             zoned = bool(first.str.contains(r"\d(Z|[+-]\d\d:?\d\d)$").any())
             text = stamps.str.replace("Z$", "+00:00") if zoned else stamps

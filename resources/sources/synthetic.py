@@ -53,7 +53,7 @@ class SyntheticSource:
     day). So signal_ic is the correlation of z with the next bar's standardised return. A bar opens where the
     one before closed, a session with a jump. Bars go missing at gap_rate; the first `splits` symbols split
     once. A session's draws hang on seed, symbols and its place alone: more sessions change nothing of the
-    earlier ones but the day of a split.
+    earlier ones.
     """
 
     name = "synthetic"
@@ -216,8 +216,7 @@ def _state(noise: Floats) -> Floats:
 
 
 def _splits(dates: npt.NDArray[np.datetime64], splits: int, symbols: int, once: np.random.Generator) -> pl.DataFrame:
-    """The first symbols split 2, 3 or 4 for 1 once, in the middle third of the sessions."""
-    chosen = range(min(splits, symbols))
-    days = [dates[once.integers(len(dates) // 3, 2 * len(dates) // 3 + 1)].item() for _ in chosen]
-    rows = [(f"S{number:03d}", day, float(once.integers(2, 5)), 0.0) for number, day in zip(chosen, days, strict=True)]
+    """The first symbols split 2, 3 or 4 for 1 once, on the 4th to 6th session: more sessions do not move it."""
+    drawn = [(number, once.integers(3, 6), float(once.integers(2, 5))) for number in range(min(splits, symbols))]
+    rows = [(f"S{number:03d}", dates[at].item(), split, 0.0) for number, at, split in drawn if at < len(dates)]
     return pl.DataFrame(rows, schema=ACTIONS, orient="row")
