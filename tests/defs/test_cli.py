@@ -22,13 +22,13 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
     """Run a command in this process: its exit status, what it printed, what it complained of."""
     monkeypatch.setenv(OVERRIDES_VARIABLE, "")  # `tenor run` sets it: taken back at the end
 
     def run(*words: str) -> tuple[int, str, str]:
         status = main(words)
-        told = capsys.readouterr()
+        told = capfd.readouterr()
         return status, told.out, told.err
 
     return run
@@ -172,3 +172,19 @@ def test_a_run_that_fails_at_a_step_ends_with_status_1_and_the_reason(say: Say, 
     assert "5m failed" in out
     assert "non_positive" in out
     assert "Traceback" not in out + err
+
+
+def test_clean_deletes_nothing_that_is_not_a_store(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    status, _, complaint = say("clean", f"store.root='{tmp_path}'")
+    assert status == 2
+    assert "thesis.txt" in complaint
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_clean_without_a_terminal_asks_nobody_and_deletes_nothing(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    status, _, complaint = say("clean", f"store.root='{tmp_path}'")
+    assert status == 2
+    assert "no terminal" in complaint
+    assert (tmp_path / "lake").exists()

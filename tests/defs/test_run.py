@@ -129,7 +129,7 @@ def test_status_shows_what_is_there(store: Path, capsys: pytest.CaptureFixture[s
         champion = Registry(store).champion(horizon)
         assert champion is not None
         [line] = [line for line in shown.splitlines() if line.startswith(f"│ {horizon} ")]
-        assert champion.id in line
+        assert f"{champion.id[:8]} no. {champion.number}" in line
         assert Lake(f"{store}/lake").partitions(f"bars/{horizon}")[-1] in line
 
 

@@ -164,9 +164,9 @@ def test_a_source_that_cannot_be_read_says_what_and_what_to_do(tmp_path: Path, c
 
 
 def test_an_unknown_symbol_and_an_unreadable_stamp_are_named(tmp_path: Path) -> None:
-    table(["2024-01-02 14:30:00", "noon"]).write_csv(tmp_path / "bars.csv")
+    table(["2024-01-02 14:30:00", "2024-01-02 noon"]).write_csv(tmp_path / "bars.csv")
     source = FileSource(FIVE, kind="csv", path=str(tmp_path / "bars.csv"))
-    with pytest.raises(SourceError, match="1 of 2 stamps are no times, the first 'noon'"):
+    with pytest.raises(SourceError, match="1 of 2 stamps are no times, the first '2024-01-02 noon'"):
         read(source)
     with pytest.raises(SourceError, match="no symbol 'AA'; the nearest is A"):
         read(source, ["AA"])
@@ -183,3 +183,10 @@ def test_real_daily_stocks_are_read_whole(market_data: Path) -> None:
     assert last is not None
     frame = pl.concat(source.bars(*DAY.window(first, last), None))
     assert frame.height == 309_312
+
+
+def test_a_date_whose_day_and_month_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
+    table(["02/01/2024 14:30", "02/01/2024 14:35"]).write_csv(tmp_path / "bars.csv")
+    source = FileSource(FIVE, kind="csv", path=str(tmp_path / "bars.csv"))
+    with pytest.raises(SourceError, match="2 of 2 stamps are not ISO 8601, the first '02/01/2024 14:30'"):
+        read(source)
