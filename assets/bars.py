@@ -37,7 +37,6 @@ class Account:
     incoming: int = 0
     kept: Counter[str] = field(default_factory=Counter)  # new, same, revised
     rejected: Counter[str] = field(default_factory=Counter)  # by reason
-    stored_before: int = 0  # in the table, and not sent again
     notes: list[str] = field(default_factory=list)  # repaired, or wrong beyond single rows
     refused: list[pl.DataFrame] = field(default_factory=list)
 
@@ -142,7 +141,7 @@ def _merged(
         existing = good.clear() if stored is None else stored.filter(there).collect()
         merged, counts = revise(existing, good, clock.now())
         newest = _newest(merged if newest is None else pl.concat([newest, merged], how="diagonal"))
-        account.stored_before += counts.pop("kept")
+        del counts["kept"]  # stored bars that did not come again are no incoming rows
         account.kept.update(counts)
         yield _cut(plan, merged)
         progress.rows(plan.horizon.name, "bars", account.kept.total())

@@ -57,7 +57,7 @@ def run(overrides: Sequence[str]) -> int:
             for name, horizon in horizons.items():
                 runner = Runner(graph, stored, values, Outcome(name))
                 if name not in wanted:
-                    runner.only_bars(horizon)
+                    runner.only_bars()
                 else:
                     runner.whole(horizon, url)
                 outcomes.append(runner.outcome)
@@ -81,7 +81,7 @@ class Runner:
     values: list[str]
     outcome: Outcome
 
-    def only_bars(self, horizon: Horizon) -> None:
+    def only_bars(self) -> None:
         self._job("bars", partitioned=True)
 
     def whole(self, horizon: Horizon, url: str) -> None:
