@@ -80,7 +80,7 @@ def outcomes(plan: Plan, lake: Lake) -> tuple[pl.DataFrame, np.ndarray]:
     stamps = _instants(bars["timestamp"])
     first, last = plan.grid.session_dates(np.array([stamps.min(), stamps.max()])).tolist()
     slots = plan.grid.slots(first, last)
-    panel = bar_panel(bars, plan.grid, slots, symbols, dict.fromkeys(columns))
+    panel = bar_panel(bars, plan.grid, slots, symbols, dict.fromkeys(columns), plan.attributes)
     values = plan.label.run(panel)
     values |= Program.compile({"last_return": LAST_RETURN}, ["close"]).run(panel)
     frame = pl.DataFrame(

@@ -1,4 +1,4 @@
-"""What `features` and `factors` share: validate, stream into one commit, account for rows, describe columns."""
+"""What `features` and `factors` share: the asset, its columns, and rows that stream through rules into one commit."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,111 +6,163 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-import pandera.errors
 import polars as pl
 
-from assets import names, partitions
+from assets import names, partitions, picture
 from assets.layout import layout_of
 from assets.plan import Plan
+from assets.rejects import Screen
+from assets.reports import Reports
+from assets.sample import Sample
 from assets.values import Statistics
 from assets.window import symbols_of
-from quant.schema import value_schema
+from quant.across import reach, told
+from quant.program import Program
+from quant.schema import too_many_nulls
 from quant.sets import Entry
 from resources.lake import Lake
 from resources.progress import Progress
-
-Rows = Callable[[Plan, Lake, Sequence[str], date, date], Iterator[pl.DataFrame]]
+from resources.settings import Settings
 
 
 @dataclass(frozen=True)
 class Derived:
-    """One derived step of one horizon: what it is called and what it reads."""
+    """A step that computes a table of values from declared expressions: how it is called and where its rows come from.
 
-    horizon: str
+    about: its description in the UI. upstream: the step it reads. rows: of some sessions, for the symbols given.
+    """
+
     name: str
+    about: str
     upstream: str
     check: str
-
-    def spec(
-        self,
-        plan: Plan,
-        parts: dg.TimeWindowPartitionsDefinition,
-        lookback: int,
-        entries: Mapping[str, Entry],
-    ) -> dict[str, Any]:
-        """Arguments of `dg.asset`: the overlap with the upstream partitions is the look-back."""
-        overlap = partitions.mapping(plan, lookback)
-        return {
-            "key": names.key(self.horizon, self.name),
-            "deps": [dg.AssetDep(names.key(self.horizon, self.upstream), partition_mapping=overlap)],
-            "partitions_def": parts,
-            "backfill_policy": dg.BackfillPolicy.single_run(),
-            "group_name": names.group(self.horizon),
-            "check_specs": [dg.AssetCheckSpec(self.check, asset=names.key(self.horizon, self.name))],
-            "metadata": {
-                "look-back (bars)": lookback,
-                "dagster/column_schema": dg.TableSchema(
-                    [
-                        dg.TableColumn(name, "float32", entry.description or entry.text)
-                        for name, entry in entries.items()
-                    ]
-                ),
-            },
-        }
+    program: Callable[[Plan], Program]
+    entries: Callable[[Plan], Mapping[str, Entry]]
+    rows: Callable[[Plan, Lake, Sequence[str], date, date], Iterator[pl.DataFrame]]
 
 
-def materialize_table(
-    context: dg.AssetExecutionContext,
-    plan: Plan,
-    lake: Lake,
-    progress: Progress,
-    step: Derived,
-    entries: Mapping[str, Entry],
-    rows: Rows,
+def build(step: Derived, plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    """The step of one horizon; its overlap with the upstream partitions is the look-back of its program."""
+    horizon, program = plan.horizon.name, step.program(plan)
+    overlap, elsewhere = partitions.mapping(plan, program.lookback), reach(program.outputs.values())
+    upstream = [dg.AssetDep(names.key(horizon, step.upstream), partition_mapping=overlap)]
+    for name, slots in elsewhere.items():
+        theirs = partitions.elsewhere(plan, program.lookback, plan.others[name].grid, slots)
+        upstream.append(dg.AssetDep(names.key(name, "bars"), partition_mapping=theirs))
+
+    @dg.asset(
+        key=names.key(horizon, step.name),
+        description=step.about,
+        deps=upstream,
+        partitions_def=parts,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=names.group(horizon),
+        kinds={"mlx", "deltalake"},
+        check_specs=[dg.AssetCheckSpec(step.check, asset=names.key(horizon, step.name))],
+        metadata={
+            "look-back (bars)": program.lookback,
+            **{f"look-back ({name} bars)": slots for name, slots in elsewhere.items()},
+            "dagster/column_schema": columns(program, step.entries(plan)),
+        },
+    )
+    def derived(
+        context: dg.AssetExecutionContext,
+        settings: Settings,
+        lake: dg.ResourceParam[Lake],
+        progress: dg.ResourceParam[Progress],
+        reports: dg.ResourceParam[Reports],
+    ):
+        return materialize(context, step, Plan(settings.horizon(horizon)), lake, progress, reports)
+
+    return derived
+
+
+def columns(program: Program, entries: Mapping[str, Entry]) -> dg.TableSchema:
+    """The columns as `tenor features` lists them: description, and as tags expression, look-back and group."""
+    made = []
+    for entry in entries.values():
+        bounds = {"at least": entry.low, "at most": entry.high, "share missing at most": entry.nulls}
+        made.append(
+            dg.TableColumn(
+                entry.name,
+                "float32",
+                entry.description or entry.text,
+                dg.TableColumnConstraints(other=[f"{what} {at:g}" for what, at in bounds.items() if at is not None]),
+                {"expression": entry.text, "look-back (bars)": told(program.outputs[entry.name]), "group": entry.group},
+            )
+        )
+    return dg.TableSchema(made)
+
+
+def without(plan: Plan, program: Program, symbols: Sequence[str]) -> dict[str, str]:
+    """For each attribute that the program reads, the symbols that never have it: what reads it is missing there."""
+    told = {}
+    for name in (name for name in program.inputs if name in plan.attributes):
+        if lacking := sorted(set(symbols) - set(plan.attributes[name].symbols)):
+            told[f"symbols without {name}"] = f"{len(lacking)} of {len(symbols)}: {', '.join(lacking[:10])}"
+    return told
+
+
+def materialize(
+    context: dg.AssetExecutionContext, step: Derived, plan: Plan, lake: Lake, progress: Progress, reports: Reports
 ) -> dg.MaterializeResult:
-    """Write the run's partitions of a derived table in one commit; a row that fails its schema fails the step."""
-    keys = context.partition_keys
+    """Write the run's partitions in one commit, less the rows that break a rule; too many of those fail the step."""
+    horizon, keys, entries = plan.horizon.name, context.partition_keys, step.entries(plan)
     first, last = partitions.window(plan, keys)
-    symbols = symbols_of(lake, plan.horizon.name)
-    schema = value_schema(entries)
+    symbols = symbols_of(lake, horizon)
+    screen = Screen(horizon, step.name, entries)
     statistics = Statistics(list(entries))
+    sample = Sample(list(entries), plan.grid.slots(first, last))
+    most = plan.horizon.validation.max_rejected
 
-    def checked(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        for frame in frames:
-            try:
-                schema.validate(frame, lazy=True)
-            except pandera.errors.SchemaErrors as error:
-                raise dg.Failure(_explain(step, error), allow_retries=False) from error
-            yield frame
-            progress.rows(step.horizon, step.name, statistics.rows)
+    def screened() -> Iterator[pl.DataFrame]:
+        for frame in step.rows(plan, lake, symbols, first, last):
+            kept = screen.passed(frame)
+            statistics.take(kept)
+            sample.take(kept)
+            yield kept
+            progress.rows(horizon, step.name, statistics.rows)
+        lake.write(screen.table, screen.refused, keys, layout_of(plan))
+        if screen.share > most:
+            raise dg.Failure(screen.refusal(most), allow_retries=False)
 
-    frames = checked(statistics.watch(rows(plan, lake, symbols, first, last)))
-    written = lake.write(names.table(step.name, step.horizon), frames, keys, layout_of(plan))
-    upstream = names.table(step.upstream, step.horizon)
+    written = lake.write(names.table(step.name, horizon), screened(), keys, layout_of(plan, step.program(plan)))
+    read = [names.table(step.upstream, horizon), *(names.table("bars", name) for name in step.program(plan).others)]
+    page = picture.render(
+        f"{horizon} · {step.name}", f"{first} to {last}, {len(entries)} columns", entries, sample, len(symbols)
+    )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": statistics.rows,
+            **screen.metadata(),
             "symbols": len(symbols),
+            **without(plan, step.program(plan), symbols),
             "sessions": f"{first} to {last}",
             "table version": written.version,
             "changed": written.changed,
-            f"{upstream} version": lake.version(upstream),
+            **{f"{table} version": lake.version(table) for table in read},
             "columns without a value": ", ".join(statistics.empty) or "none",
-            "statistics": dg.MetadataValue.md(
-                names.markdown_table(("column", "null", "min", "max"), statistics.table())
-            ),
+            "statistics": dg.MetadataValue.md(names.markdown_table(*statistics.table())),
+            **reports.write(horizon, f"{step.name}-{first}-{last}.html", page),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=step.check,
-                passed=True,
-                metadata={"rows": statistics.rows, "columns": len(entries)},
-            )
-        ],
+        check_results=[_judged(step, screen, statistics, entries)],
     )
 
 
-def _explain(step: Derived, error: pandera.errors.SchemaErrors) -> str:
-    cases = error.failure_cases.head(5).to_dicts()
-    told = "; ".join(f"column {case['column']}: {case['check']} (value {case['failure_case']})" for case in cases)
-    return f"{step.horizon} {step.name}: {error.failure_cases.height} values fail the schema: {told}"
+def _judged(step: Derived, screen: Screen, statistics: Statistics, entries: Mapping[str, Entry]) -> dg.AssetCheckResult:
+    """Whether every row kept every rule and every column the share of values it declares; a warning if not."""
+    sparse = too_many_nulls(entries, statistics.nulls)
+    told: dict[str, Any] = {"rows": statistics.rows, "columns": len(entries), "rejected": screen.rejected}
+    if screen.rejected:
+        worst = screen.worst()
+        told |= {"worst symbols": worst["symbols"], "worst columns": worst["columns"], "kept in": screen.table}
+    if sparse:
+        told["too many missing"] = ", ".join(
+            f"{name} {share:.1%} (nulls: {entries[name].nulls:g})" for name, share in sparse.items()
+        )
+    return dg.AssetCheckResult(
+        check_name=step.check,
+        passed=not screen.rejected and not sparse,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=told,
+    )

@@ -1,6 +1,7 @@
 """model: LightGBM on the factor table under a purged hold-out, written as a bundle that proves itself."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             bundle = _train(run, data, lake, digests)
             bundle.verify()
             versions = {step: lake.version(names.table(step, horizon)) for step in ("bars", "features", "factors")}
+            versions |= {table: lake.version(table) for table in (names.table("bars", name) for name in run.others)}
             registry.write(
                 bundle, {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()}
             )
@@ -121,6 +123,7 @@ def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bu
     )
     symbols = symbols_of(lake, plan.horizon.name)
     recipe = plan.recipe(symbols, _membership(lake, plan))
+    golden_bars = _golden_bars(plan, lake, recipe, data)
     return bundles.build(
         horizon=plan.horizon.name,
         recipe=recipe,
@@ -133,7 +136,8 @@ def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bu
             "lookahead": plan.label.lookahead,
         },
         digests=digests,
-        golden_bars=_golden_bars(plan, lake, recipe, data),
+        golden_bars=golden_bars,
+        golden_others=_golden_others(lake, recipe, golden_bars),
         counts={**parts.counts, **data.dropped},
         scores=_scores(plan, data, parts, trained),
         statistics=feature_statistics(data.X[parts.train], data.names),
@@ -183,6 +187,15 @@ def _golden_bars(plan: Plan, lake: Lake, recipe: Recipe, data: Dataset) -> pl.Da
     return bars.drop("partition").sort("timestamp", "symbol")
 
 
+def _golden_others(lake: Lake, recipe: Recipe, golden_bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """All there are of the other horizons' bars that the golden slots depend on."""
+    found = {}
+    for horizon, slots in recipe.needs(golden_bars).items():
+        bars = read(lake, "bars", horizon, span(slots)).filter(pl.col("symbol").is_in(list(recipe.symbols)))
+        found[horizon] = bars.drop("partition").sort("timestamp", "symbol")
+    return found
+
+
 def _membership(lake: Lake, plan: Plan) -> pl.DataFrame | None:
     """Declared membership, or else that of the data where a symbol ended before the others did.
 
@@ -209,6 +222,8 @@ def digests_of(plan: Plan, data: Dataset) -> dict[str, str]:
     for array in (data.X, data.y, data.timestamp, data.label_known):
         rows.update(np.ascontiguousarray(array).view(np.uint8).data)
     rows.update("\n".join([*data.names, *data.symbol.tolist()]).encode())
+    for attributes in (plan.attributes_read, *(other.attributes for other in plan.others.values())):
+        rows.update(json.dumps({name: held.to_dict() for name, held in attributes.items()}).encode())
     source = hashlib.sha256()
     for file in sorted((ROOT / "quant").glob("*.py")):
         source.update(file.name.encode() + file.read_bytes())

@@ -6,9 +6,11 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import numpy as np
 
 from assets.plan import Plan
 from conf.schema import Horizon
+from quant.grid import Grid
 from resources.sources import open_source
 
 FORMAT = "%Y-%m-%d"
@@ -57,12 +59,28 @@ def mapping(plan: Plan, lookback: int) -> dg.TimeWindowPartitionMapping:
     return overlap(plan, plan.grid.max_sessions(lookback) if lookback else 0)
 
 
-def overlap(plan: Plan, sessions: int) -> dg.TimeWindowPartitionMapping:
-    """The same for a number of sessions before the partition's own."""
+def elsewhere(plan: Plan, lookback: int, other: Grid, slots: int) -> dg.TimeWindowPartitionMapping:
+    """The partitions of another horizon's bars that a partition needs, in the worst case.
+
+    lookback: slots of the horizon's own grid before the partition's first. slots: of the other grid before the newest
+    that had ended by then, which may lie in the session before.
+    """
+    back = other.max_sessions(slots + 1)
+    if other.calendar == plan.grid.calendar:
+        return overlap(plan, plan.grid.max_sessions(lookback) + back)
+    # Sessions of two calendars meet by their dates: a session may be the other's next one, or lie a holiday away.
+    days = other.dates(date.min, date.max)
+    span = days[back + 1 :] - days[: -back - 1]
+    apart = int(span.max() / np.timedelta64(1, "D")) + 1
+    return overlap(plan, plan.grid.max_sessions(lookback) + apart, ahead=1)
+
+
+def overlap(plan: Plan, sessions: int, ahead: int = 0) -> dg.TimeWindowPartitionMapping:
+    """The same for a number of sessions before the partition's own, and of partitions after it."""
     # A partition holds at least this many sessions on any calendar we know of (February, Golden Weeks).
     held = {"day": 1, "month": 14, "year": 200}[plan.horizon.partition]
     return dg.TimeWindowPartitionMapping(
-        start_offset=-math.ceil(sessions / held), allow_nonexistent_upstream_partitions=True
+        start_offset=-math.ceil(sessions / held), end_offset=ahead, allow_nonexistent_upstream_partitions=True
     )
 
 

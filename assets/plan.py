@@ -11,10 +11,15 @@ from conf.files import home
 from conf.origin import place
 from conf.schema import Calendar, Horizon
 from quant import inputs
+from quant.across import Other
+from quant.attributes import Attribute
+from quant.bounds import bounds_of
+from quant.expression import Names
 from quant.grid import CalendarSpec, Grid
 from quant.program import Program
 from quant.recipe import Recipe
 from quant.sets import Entry, expand
+from resources.sources.attributes import read_attributes
 from resources.sources.members import read_members
 
 MOST_DIMENSIONS = 64  # of a vector
@@ -40,8 +45,27 @@ class Plan:
         return grid_of(self.horizon.calendar, self.horizon.interval)
 
     @cached_property
-    def bar_names(self) -> tuple[str, ...]:
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the bars, and calendar fields."""
         return inputs.names(getattr(self.horizon.source, "extras", ()))
+
+    @cached_property
+    def attributes(self) -> dict[str, Attribute]:
+        """What the universe declares of its symbols; ConfigError for one that has the name of a column."""
+        declared = read_attributes(self.horizon.universe.attributes)
+        for name in declared:
+            if name in self.columns:
+                raise ConfigError(
+                    f"horizon {self.horizon.name}",
+                    f"universe.attributes declares {name}, which is a column of the bars",
+                    fix="Rename the attribute",
+                )
+        return declared
+
+    @cached_property
+    def bar_names(self) -> tuple[str, ...]:
+        """Names that an expression over bars may use."""
+        return (*self.columns, *self.attributes)
 
     @cached_property
     def feature_entries(self) -> dict[str, Entry]:
@@ -50,7 +74,7 @@ class Plan:
     @cached_property
     def features(self) -> Program:
         """One symbol's past: no section, no look-ahead."""
-        program = Program.compile(self.feature_entries, self.bar_names, section=False)
+        program = Program.compile(self.feature_entries, self.bar_names, section=False, others=self._other_names)
         if self.horizon.universe.reference is None and str(None) in program.symbols:
             raise ConfigError(
                 f"horizon {self.horizon.name}",
@@ -67,7 +91,26 @@ class Plan:
     @cached_property
     def factors(self) -> Program:
         """Inputs of the model, over bar columns and features; may mix the section."""
-        return Program.compile(self.factor_entries, (*self.bar_names, *self.feature_entries))
+        columns = (*self.bar_names, *self.feature_entries)
+        return Program.compile(self.factor_entries, columns, others=self._other_names)
+
+    @cached_property
+    def others(self) -> dict[str, Other]:
+        """The horizons that features and factors read with at("…", x)."""
+        return {
+            name: Other(
+                calendar=grid_of(other.calendar, other.interval).calendar,
+                interval=other.interval,
+                columns=inputs.names(other.extras),
+                features=expand(other.features, file_of=lambda name: declared_in("features", name)),
+                attributes=read_attributes(other.attributes),
+            )
+            for name, other in self.horizon.at.items()
+        }
+
+    @cached_property
+    def _other_names(self) -> dict[str, Names]:
+        return {name: other.names for name, other in self.others.items()}
 
     @cached_property
     def label_entry(self) -> Entry:
@@ -123,11 +166,21 @@ class Plan:
             calendar=self.grid.calendar,
             interval=self.horizon.interval,
             symbols=symbols,
-            columns=self.bar_names,
+            columns=self.columns,
             features=_texts(self.feature_entries),
             factors=_texts(self.factor_entries),
             members=None if members is None else tuple(members.select("symbol", "start", "end").iter_rows()),
+            feature_bounds=bounds_of(self.feature_entries),
+            factor_bounds=bounds_of(self.factor_entries),
+            attributes={name: held.only(symbols) for name, held in self.attributes_read.items()},
+            others={name: other.of_symbols(symbols) for name, other in self.others.items()},
         )
+
+    @cached_property
+    def attributes_read(self) -> dict[str, Attribute]:
+        """The attributes that features or factors read."""
+        read = {*self.features.inputs, *self.factors.inputs}
+        return {name: held for name, held in self.attributes.items() if name in read}
 
 
 def _texts(entries: Mapping[str, Entry]) -> dict[str, str]:

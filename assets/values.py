@@ -1,6 +1,6 @@
 """From a program's dense values to the rows of a table: present bars only, with when each could be known."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,40 +40,57 @@ def to_rows(
 
 @dataclass
 class Statistics:
-    """Null share and range per column, gathered while rows stream by."""
+    """Null share, range, mean and deviation per column, gathered while rows stream by."""
 
     names: Sequence[str]
     rows: int = 0
-    _nulls: np.ndarray = field(init=False)
+    _count: np.ndarray = field(init=False)
     _low: np.ndarray = field(init=False)
     _high: np.ndarray = field(init=False)
+    _mean: np.ndarray = field(init=False)
+    _apart: np.ndarray = field(init=False)  # sum of squared distances from the mean
 
     def __post_init__(self) -> None:
-        self._nulls = np.zeros(len(self.names), np.int64)
+        self._count = np.zeros(len(self.names))
         self._low = np.full(len(self.names), np.inf)
         self._high = np.full(len(self.names), -np.inf)
+        self._mean, self._apart = np.zeros(len(self.names)), np.zeros(len(self.names))
 
-    def watch(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Pass frames on unchanged, taking their columns into account."""
-        for frame in frames:
-            part = frame.select(self.names)
-            self.rows += part.height
-            self._nulls += np.array(part.null_count().row(0) if part.width else [], dtype=np.int64)
-            self._low = np.fmin(self._low, np.array(part.min().row(0), dtype=float))
-            self._high = np.fmax(self._high, np.array(part.max().row(0), dtype=float))
-            yield frame
+    def take(self, frame: pl.DataFrame) -> None:
+        """Take rows into account. Moments are merged as Chan, Golub and LeVeque (1983) do."""
+        self.rows += frame.height
+        if frame.is_empty() or not self.names:
+            return
+        columns = pl.col(self.names)  # Polars sums float32 in float64
+        parts = (columns.count(), columns.min(), columns.max(), columns.mean(), columns.var(ddof=0))
+        count, low, high, mean, variance = (np.array(frame.select(part).row(0), dtype=float) for part in parts)
+        self._low, self._high = np.fmin(self._low, low), np.fmax(self._high, high)
+        total = np.maximum(self._count + count, 1)
+        apart = np.nan_to_num(mean) - self._mean
+        self._mean = self._mean + np.where(count > 0, apart * count / total, 0)
+        between = np.where(count > 0, apart**2 * self._count * count / total, 0)
+        self._apart += np.nan_to_num(variance) * count + between
+        self._count += count
 
     @property
     def empty(self) -> list[str]:
         """Columns without a single value."""
-        return [name for name, nulls in zip(self.names, self._nulls, strict=True) if nulls == self.rows]
+        return [name for name, count in zip(self.names, self._count, strict=True) if not count]
 
-    def table(self) -> list[tuple[str, str, str, str]]:
-        """(name, null share, minimum, maximum) per column, as text."""
-        total = max(1, self.rows)
-        return [
-            (name, f"{nulls / total:.1%}", _number(low), _number(high))
-            for name, nulls, low, high in zip(self.names, self._nulls, self._low, self._high, strict=True)
+    @property
+    def nulls(self) -> dict[str, float]:
+        """Share of rows without a value, by column."""
+        return dict(zip(self.names, (1 - self._count / max(1, self.rows)).tolist(), strict=True))
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: a column each, as text."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(self._count > 0, self._mean, np.nan)
+            deviation = np.sqrt(np.where(self._count > 1, self._apart / (self._count - 1), np.nan))
+        figures = zip(self._low, self._high, mean, deviation, strict=True)
+        return ["column", "null", "min", "max", "mean", "std"], [
+            [name, f"{share:.1%}", *(_number(figure) for figure in row)]
+            for (name, share), row in zip(self.nulls.items(), figures, strict=True)
         ]
 
 

@@ -9,6 +9,9 @@ import polars as pl
 
 from assets import names
 from assets.plan import Plan
+from quant.across import with_others
+from quant.panel import Panel
+from quant.program import Program
 from resources.lake import Lake
 
 # Float32 cells (slots x symbols x columns) of one chunk: 24 million are 96 MB, and a step holds a few such arrays.
@@ -62,6 +65,20 @@ def read(lake: Lake, step: str, horizon: str, span: tuple[datetime, datetime]) -
     """Rows of a step's table whose bar starts lie in the span, both ends included."""
     start, end = span
     return lake.scan(names.table(step, horizon)).filter(pl.col("timestamp").is_between(start, end)).collect()
+
+
+def with_elsewhere(plan: Plan, lake: Lake, program: Program, panel: Panel, bars: pl.DataFrame) -> Panel:
+    """The panel with what a program reads of other horizons, from exactly the bars there that it depends on.
+
+    bars: the rows of the panel's own slots, with `known_at` as their bars have it.
+    """
+
+    def bars_of(horizon: str, slots: np.ndarray) -> pl.DataFrame:
+        if not len(slots):
+            return lake.scan(names.table("bars", horizon)).head(0).collect()
+        return read(lake, "bars", horizon, span(slots))
+
+    return with_others(panel, program, plan.others, plan.grid, bars, bars_of)
 
 
 def symbols_of(lake: Lake, horizon: str) -> tuple[str, ...]:

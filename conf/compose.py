@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from conf.across import elsewhere, read_by
 from conf.errors import ConfigError, nearest
 from conf.explain import explain
 from conf.files import home, horizons
@@ -29,7 +30,7 @@ __all__ = [
 
 
 def compose(overrides: Sequence[str] = (), directory: Path | None = None) -> dict[str, Horizon]:
-    """The horizons that `horizon=5m,1h` names, and those whose bars they resample; finest first.
+    """The horizons that `horizon=5m,1h` names, and those whose bars they resample or read; finest first.
 
     `overrides` are words in Hydra's grammar; all but `horizon` change each of these horizons. Without
     `horizon`, the one that config.yaml chooses. `directory` is a config folder: that of TENOR_CONF, else
@@ -41,6 +42,8 @@ def compose(overrides: Sequence[str] = (), directory: Path | None = None) -> dic
     wanted = chosen(typed, directory) or [_default_horizon(directory)]
     built: dict[str, Horizon] = {}
     origins: dict[str, Origins] = {}
+    known = horizons(directory)
+    read: dict[str, list[str]] = {}
     waiting = list(wanted)
     while waiting:
         name = waiting.pop(0)
@@ -48,7 +51,10 @@ def compose(overrides: Sequence[str] = (), directory: Path | None = None) -> dic
             continue
         data, origins[name] = merge(name, typed, directory, asked=name in wanted)
         built[name] = _validated(name, data, origins[name])
-        waiting += _resampled_from(built[name], directory, origins[name])
+        read[name] = read_by(built[name], known, origins[name])
+        waiting += [*_resampled_from(built[name], directory, origins[name]), *read[name]]
+    for name, others in read.items():
+        built[name] = built[name].model_copy(update={"at": {other: elsewhere(built[other]) for other in others}})
     for horizon in built.values():
         if horizon.bars.from_ != "source":
             _check_resampling(horizon, built, origins[horizon.name].of(["bars", "from"]))
@@ -56,14 +62,14 @@ def compose(overrides: Sequence[str] = (), directory: Path | None = None) -> dic
 
 
 def asked(overrides: Sequence[str] = (), directory: Path | None = None) -> list[str]:
-    """The horizons that the words ask for, without those that only come along to be resampled."""
+    """The horizons that the words ask for, without those that only come along to be resampled or read."""
     directory = directory.resolve() if directory else home()
     return chosen(parse(overrides), directory) or [_default_horizon(directory)]
 
 
 def to_yaml(horizon: Horizon) -> str:
     """The resolved config as YAML, absent keys left out. Secrets are never part of a config."""
-    data = horizon.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = horizon.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=None if horizon.at else {"at"})
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -77,6 +83,9 @@ def _validated(name: str, data: Mapping[str, Any], origins: Origins) -> Horizon:
     if "name" in data:
         fix = "Remove it: the file's name is the horizon's"
         raise ConfigError(origins.of(["name"]), f"name ({data['name']}) is not a key", fix=fix)
+    if "at" in data:
+        fix = "Remove it: the horizons that expressions read with at(…) are composed from their own files"
+        raise ConfigError(origins.of(["at"]), "at is not a key", fix=fix)
     try:
         horizon = Horizon.model_validate({"name": name, **data})
     except ValidationError as error:

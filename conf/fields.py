@@ -104,6 +104,27 @@ def _entry(entry: object) -> object:
     return entry
 
 
+def _attributes(value: object) -> object:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise Wrong("must be a file, or each attribute's value by symbol, such as {sector: {AAPL: tech, XOM: energy}}")
+    for name, held in value.items():
+        key = str(name)
+        if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name):
+            raise Wrong("must be named with letters, digits and _, a letter first, to stand in expressions", key=key)
+        if not isinstance(held, dict) or not held:
+            raise Wrong("must be a mapping of symbols to values, such as {AAPL: tech, XOM: energy}", key=key)
+        for symbol, what in held.items():
+            if not isinstance(symbol, str):  # YAML reads ON as true and 0700 as a number
+                raise Wrong(f"must put the symbol {symbol} in quotes", key=key)
+            if isinstance(what, bool) or not isinstance(what, str | int | float) or not str(what).strip():
+                raise Wrong(f"must give {symbol} a text or a number (or leave it out), not {what!r}", key=key)
+        if len({isinstance(what, str) for what in held.values()}) > 1:
+            raise Wrong("must hold texts alone or numbers alone: put numbers that are names in quotes", key=key)
+    return value
+
+
 Interval = Annotated[str, BeforeValidator(_interval)]
 Day = Annotated[date, BeforeValidator(_day)]
 Clock = Annotated[str, BeforeValidator(_clock)]
@@ -112,6 +133,9 @@ Exchange = Annotated[str, AfterValidator(_exchange)]
 CalendarName = Annotated[str, AfterValidator(_calendar)]
 Entry = Annotated[str | dict[str, Any], BeforeValidator(_entry)]
 Sets = dict[str, dict[str, Entry]]
+Attributes = Annotated[
+    str | dict[str, dict[str, str | Annotated[float, Field(allow_inf_nan=False)]]] | None, BeforeValidator(_attributes)
+]
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]

@@ -14,7 +14,7 @@ from conf.origin import COMMAND_LINE
 from conf.package import SETS
 from conf.schema import Horizon
 
-_OF_ONE_HORIZON = ("interval", "bars", "partition")
+_OF_ONE_HORIZON = ("interval", "bars", "partition", *SETS)
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -134,8 +134,8 @@ def words_for(name: str, typed: Sequence[Override], directory: Path, *, asked: b
     """The words as Hydra takes them for one horizon.
 
     A key that the YAML leaves out may be set too: whether it exists is for the schema to say. What a horizon
-    is by itself (interval, bars, partition) is not changed in one that is only here because another resamples
-    its bars, and no horizon resamples itself: so `horizon=1m,5m bars.from=1m` means what it says.
+    is by itself (interval, bars, partition, its sets) is not changed in one that is only here because another resamples
+    or reads its bars, and no horizon resamples itself: so `horizon=1m,5m bars.from=1m` means what it says.
     """
     folders = groups(directory)
     words = [f"horizon='{name}'"]

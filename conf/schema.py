@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from conf.errors import nearest
 from conf.fields import (
     Amount,
+    Attributes,
     CalendarName,
     Clock,
     Count,
@@ -99,11 +100,12 @@ class FileSource(Strict):
 
 
 class Universe(Strict):
-    """The symbols of a horizon (None: all of the source), membership by date, the one for the market."""
+    """The symbols of a horizon (None: all of the source), membership by date, attributes, the one for the market."""
 
     name: str
     symbols: list[str] | None = None
     members: str | None = None
+    attributes: Attributes = None
     reference: str | None = None
 
 
@@ -232,6 +234,12 @@ class Drift(Strict):
     max_columns: Count
 
 
+class Validation(Strict):
+    """When the rows of features or factors that break their declared bounds are too many."""
+
+    max_rejected: Share
+
+
 class Vectors(Strict):
     """Which factors make the vector of a market state, and how many bars of their past standardise them."""
 
@@ -253,6 +261,16 @@ class Serving(Strict):
     dagster_port: Port
 
 
+class Elsewhere(Strict):
+    """Another horizon as expressions read it, with at("1h", x): never written in a file, composed from its own."""
+
+    interval: Interval
+    calendar: Calendar
+    extras: list[str]
+    attributes: Attributes = None
+    features: Sets
+
+
 class Horizon(Strict):
     """Everything one horizon's pipeline is built from, resolved."""
 
@@ -268,10 +286,12 @@ class Horizon(Strict):
     label: Label
     model: Model
     costs: Costs
+    validation: Validation
     drift: Drift
     vectors: Vectors
     store: Annotated[Store, STRUCTURAL]
     serving: Annotated[Serving, STRUCTURAL]
+    at: Annotated[dict[str, Elsewhere], STRUCTURAL] = Field(default_factory=dict)  # the horizons its expressions read
 
     @property
     def minutes(self) -> int:

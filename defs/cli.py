@@ -27,6 +27,10 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
         from defs.up import serve
 
         return serve
+    if name == "verify":
+        from defs.verify import verify
+
+        return verify
     from defs import look
 
     return {
@@ -52,6 +56,10 @@ COMMANDS = {
     "features": (
         "list features and factors with expression, look-back, group and description",
         "tenor features horizon=5m",
+    ),
+    "verify": (
+        "audit feature and factor sets on the bars in the store: laws, parity, columns that look too good",
+        "tenor verify horizon=5m\n  tenor verify horizon=1d source=parquet source.path='data/*.parquet' universe=all",
     ),
     "validate": (
         "check every config and load the Dagster graph",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import bars, deployment, drift, evaluation, factors, features, model, names, partitions, vectors
+from assets import bars, deployment, derived, drift, evaluation, factors, features, model, names, partitions, vectors
 from assets.plan import Plan
 from assets.reports import Reports
 from conf.schema import Horizon
@@ -78,8 +78,8 @@ def build(
 def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
     return [
         bars.build(plan, parts),
-        features.build(plan, parts),
-        factors.build(plan, parts),
+        derived.build(features.STEP, plan, parts),
+        derived.build(factors.STEP, plan, parts),
         vectors.build(plan, parts),
         drift.build(plan, parts),
         model.build(plan),

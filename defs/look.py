@@ -2,8 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.prompt import Confirm
@@ -13,6 +14,10 @@ from rich.table import Table
 from conf.compose import compose, horizons, to_yaml
 from conf.schema import Horizon
 
+if TYPE_CHECKING:  # the commands that need it import it themselves
+    from quant.attributes import Attribute
+
+MOST = 20  # categories of an attribute that are listed
 # What the pipeline, the databases and the services put into a store.
 SHORT = 8  # digits of a bundle's id that tell it from the others
 STORE = ("lake", "registry", "reports", "postgres", "dagster", "dagster.log", "service.log")
@@ -31,11 +36,14 @@ def config(overrides: Sequence[str]) -> int:
 def features(overrides: Sequence[str]) -> int:
     """Print every feature and factor of each horizon: name, expression, look-back in bars, group, description."""
     from assets.plan import Plan
+    from quant.across import told
 
     # Into a pipe the table is as wide as it needs to be: columns are for grep, not for an eighty-column screen.
     console = Console(width=None if sys.stdout.isatty() else 240, markup=False)
     for name, horizon in compose(overrides).items():
         plan = Plan(horizon)
+        if plan.attributes:
+            console.print(_attributes(name, plan.attributes))
         for title, program, entries in (
             ("features", plan.features, plan.feature_entries),
             ("factors", plan.factors, plan.factor_entries),
@@ -43,11 +51,25 @@ def features(overrides: Sequence[str]) -> int:
             shown = Table(title=f"{name} {title}: {len(entries)}", title_justify="left")
             for column in ("name", "expression", "look-back", "group", "description"):
                 shown.add_column(column, justify="right" if column == "look-back" else "left", overflow="fold")
-            for row in program.describe().iter_rows(named=True):
-                entry = entries[row["name"]]
-                shown.add_row(entry.name, entry.text, str(row["lookback"]), entry.group, entry.description)
+            for entry in entries.values():
+                lookback = told(program.outputs[entry.name])
+                shown.add_row(entry.name, entry.text, lookback, entry.group, entry.description)
             console.print(shown)
     return 0
+
+
+def _attributes(horizon: str, attributes: "Mapping[str, Attribute]") -> Table:
+    """What the universe declares of its symbols: names that expressions may use."""
+    shown = Table(title=f"{horizon} attributes: {len(attributes)}", title_justify="left")
+    for column in ("name", "values", "symbols", "changes"):
+        shown.add_column(column, justify="left" if column in ("name", "values") else "right", overflow="fold")
+    for name, attribute in attributes.items():
+        texts = attribute.categories
+        values = "numbers" if texts is None else ", ".join(f"{code} {text}" for code, text in enumerate(texts[:MOST]))
+        more = f" and {len(texts) - MOST} more" if texts and len(texts) > MOST else ""
+        symbols = len(attribute.symbols)
+        shown.add_row(name, values + more, str(symbols), str(len(attribute.spans) - symbols))
+    return shown
 
 
 def validate(overrides: Sequence[str]) -> int:

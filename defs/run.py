@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,23 +48,41 @@ def run(overrides: Sequence[str]) -> int:
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
     root = root_of(next(iter(horizons.values())))
     wanted = asked(overrides)
-    outcomes = []
     with Processes() as processes:
         # The service starts while the first steps run: it takes a few seconds to import.
         url = start_service(processes, root, next(iter(horizons.values())).serving)
         with instance(root) as stored, Display(console) as display:
             graph = build(horizons, progress=display, service=url, logger=display.logger())
-            for name, horizon in horizons.items():
-                runner = Runner(graph, stored, values, Outcome(name))
-                if name not in wanted:
+            made: dict[str, Outcome] = {}
+            for name, what in order(horizons, wanted):
+                runner = Runner(graph, stored, values, made.setdefault(name, Outcome(name)))
+                if what == "bars":
                     runner.only_bars()
                 else:
-                    runner.whole(horizon, url)
-                outcomes.append(runner.outcome)
+                    runner.whole(horizons[name], url)
                 if runner.outcome.failures:
                     break
+            outcomes = [made[name] for name in horizons if name in made]
     print_summary(console, outcomes, seconds=time.monotonic() - began)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
+
+
+def order(horizons: Mapping[str, Horizon], wanted: Collection[str]) -> list[tuple[str, str]]:
+    """What to run of which horizon ("bars" or "whole"): the bars that one resamples or reads come before it."""
+    steps: list[tuple[str, str]] = []
+
+    def bars(name: str) -> None:
+        if name != "source" and all(done != name for done, _ in steps):
+            bars(horizons[name].bars.from_)
+            steps.append((name, "bars"))
+
+    # Whose bars others need goes first: then its bars are not made apart.
+    needed = {other for name in wanted for other in (horizons[name].bars.from_, *horizons[name].at)}
+    for name in sorted((name for name in horizons if name in wanted), key=lambda name: name not in needed):
+        for other in (horizons[name].bars.from_, *horizons[name].at):
+            bars(other)
+        steps.append((name, "whole"))
+    return steps
 
 
 def own_console() -> Console:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from defs.run import Outcome
 
 SHOWN = 5  # predictions
-REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars
+REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars, features and factors
 LEFT_OUT = ("rows restated", "rows no label", "rows coverage below the minimum", "rows purged", "rows embargoed")
 SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
 
@@ -41,12 +41,14 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
 
 def _print_rejections(console: Console, outcome: "Outcome") -> None:
     bars = outcome.metadata.get("bars", {})
-    told = [
-        f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in bars.items() if name.startswith(REJECTED)
-    ]
-    if told:
-        about = f"{outcome.horizon} rejected: {', '.join(told)}; kept in table rejected/{outcome.horizon}"
-        console.print(about, style="yellow", highlight=False, soft_wrap=True)
+    for step, table in (("bars", "rejected"), ("features", "rejected_features"), ("factors", "rejected_factors")):
+        made = outcome.metadata.get(step, {})
+        told = [
+            f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in made.items() if name.startswith(REJECTED)
+        ]
+        if told:
+            about = f"{outcome.horizon} {step} rejected: {', '.join(told)}; kept in table {table}/{outcome.horizon}"
+            console.print(about, style="yellow", highlight=False, soft_wrap=True)
     notes = _text(bars["notes"]) if "notes" in bars else "none"
     if notes != "none":
         console.print(f"{outcome.horizon} notes:\n{notes}", style="yellow", highlight=False, soft_wrap=True)

@@ -22,3 +22,8 @@ def fill(x: mx.array, value: float) -> mx.array:
 def keep(x: mx.array, condition: mx.array) -> mx.array:
     """x where the boolean condition holds, NaN elsewhere."""
     return select(condition, x, mx.array(float("nan"), dtype=mx.float32))
+
+
+def finite(x: mx.array) -> mx.array:
+    """x where it is finite, NaN where it is infinite: inf - inf is NaN."""
+    return x + (x - x)

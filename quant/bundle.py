@@ -8,7 +8,7 @@ import io
 import json
 import platform
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ import polars as pl
 from quant.bars import BarsError
 from quant.forest import Forest, ForestError, Name
 from quant.forest import compile as compile_forest
+from quant.grid import Grid
 from quant.inputs import names
-from quant.recipe import Recipe, RecipeError
+from quant.recipe import NO_BARS, Recipe, RecipeError
 from quant.train import Trained
 from quant.validate import validate
 
@@ -43,6 +44,7 @@ class Bundle:
     forest: Forest
     golden_bars: pl.DataFrame  # rows of the bars table
     golden: pl.DataFrame  # symbol, timestamp, factors Float32, prediction Float64 by LightGBM
+    golden_others: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # the same of the horizons it reads too
 
     @property
     def id(self) -> str:
@@ -64,6 +66,12 @@ class Bundle:
         used = {*self.recipe.feature_program.inputs, *self.recipe.factor_program.inputs}
         return tuple(name for name in self.recipe.columns if name in used)
 
+    def columns_of(self, horizon: str) -> tuple[str, ...]:
+        """Names that expressions read off the bars of another horizon in `recipe.reads`."""
+        programs = (self.recipe.feature_program, self.recipe.factor_program)
+        used = {name for program in programs if horizon in program.others for name in program.others[horizon].inputs}
+        return tuple(name for name in self.recipe.others[horizon].columns if name in used)
+
     @property
     def scores(self) -> Mapping[str, Any]:
         return self.manifest["scores"]
@@ -75,16 +83,30 @@ class Bundle:
         except ForestError as error:
             raise BundleError(str(error)) from error
 
-    def predict_bars(self, frame: pl.DataFrame, last: int | None = 1, absent: Collection[str] = ()) -> pl.DataFrame:
+    def predict_bars(
+        self,
+        frame: pl.DataFrame,
+        last: int | None = 1,
+        absent: Collection[str] = (),
+        others: Mapping[str, pl.DataFrame] = NO_BARS,
+    ) -> pl.DataFrame:
         """Predict the newest `last` slots (None: all with a full look-back) from bars.
 
         frame: rows of the bars table; `known_at` and `source` may be absent, adjustment factors too (then 1).
         It must reach `recipe.lookback` slots further back and, where factors cross the section, hold every
-        member not named in `absent`. Returns symbol, timestamp, prediction, coverage (share of factors with a
+        member not named in `absent`. others: bars of the horizons in `recipe.reads`, at least those that
+        `recipe.needs` names. Returns symbol, timestamp, prediction, coverage (share of factors with a
         value), a row per member with a bar. Raises BundleError for bars that are refused or do not suffice.
         """
         try:
-            keys, X = self.recipe.rows(self._valid(frame), last, absent)
+            bars = self._valid(frame, self.recipe.grid, self.columns)
+            read = {
+                name: self._valid(others[name], self.recipe.others[name].grid, self.columns_of(name), name)
+                for name in self.recipe.reads
+                if name in others
+            }
+            self.recipe.enough(bars, read, last, absent)
+            keys, X = self.recipe.rows(bars, last, absent, read)
         except (BarsError, RecipeError) as error:
             raise BundleError(str(error)) from error
         return keys.with_columns(
@@ -100,7 +122,8 @@ class Bundle:
         if compile_forest(self.text).dumps() != self.forest.dumps():
             raise BundleError(f"bundle {self.id}: forest.safetensors is not what model.txt compiles to")
         try:
-            keys, X = self.recipe.rows(self.golden_bars, absent=_without_bars(self.recipe, self.golden_bars))
+            absent = _without_bars(self.recipe, self.golden_bars)
+            keys, X = self.recipe.rows(self.golden_bars, absent=absent, others=self.golden_others)
         except ValueError as error:
             raise BundleError(f"bundle {self.id}: golden bars give no factors: {error}") from error
         if not keys.equals(self.golden.select("symbol", "timestamp")):
@@ -120,7 +143,10 @@ class Bundle:
 
     def warm(self) -> None:
         """Do once what the first prediction from bars would wait for."""
-        self.predict_bars(self.golden_bars, absent=_without_bars(self.recipe, self.golden_bars))
+        self._valid(self.golden_bars, self.recipe.grid, self.columns)
+        absent = _without_bars(self.recipe, self.golden_bars)
+        _, X = self.recipe.rows(self.golden_bars, 1, absent, self.golden_others)
+        self.predict_rows(X)
 
     def to_files(self) -> dict[str, bytes]:
         """File name -> content; the manifest comes last and lists the SHA-256 of every other file."""
@@ -131,6 +157,7 @@ class Bundle:
             _parquet(self.golden),
         )
         files = dict(zip(FILES, contents, strict=True))
+        files |= {_golden_of(name): _parquet(bars) for name, bars in self.golden_others.items()}
         manifest = {**self.manifest, "files": {name: _sha256(data) for name, data in files.items()}}
         return files | {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode()}
 
@@ -143,27 +170,32 @@ class Bundle:
             manifest = json.loads(files[MANIFEST])
             digests, hashes = manifest["digests"], manifest.pop("files")
             recipe = Recipe.from_dict(manifest["recipe"])
+            theirs = {name: _golden_of(name) for name in recipe.reads}
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
         if manifest["format"] != FORMAT:
             raise BundleError(f"the bundle has format {manifest['format']!r}, this is {FORMAT!r}: train again")
-        for name in FILES:
+        for name in (*FILES, *theirs.values()):
+            if name not in files:
+                raise BundleError(f"incomplete bundle, missing {name}: it was not copied whole")
             if hashes.get(name) != _sha256(files[name]):
                 raise BundleError(f"{name} is damaged: its SHA-256 is not the one in {MANIFEST}")
         if manifest["id"] != identity(digests):
             raise BundleError(f"{MANIFEST} is damaged: id {manifest['id']} does not follow from its digests")
         bars, golden = (pl.read_parquet(io.BytesIO(files[name])) for name in FILES[2:])
         text = files["model.txt"].decode()
-        return cls(manifest, recipe, text, Forest.loads(files["forest.safetensors"]), bars, golden)
+        others = {name: pl.read_parquet(io.BytesIO(files[file])) for name, file in theirs.items()}
+        return cls(manifest, recipe, text, Forest.loads(files["forest.safetensors"]), bars, golden, others)
 
-    def _valid(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if lacking := [name for name in self.columns if name not in {*names(), *frame.columns}]:
-            raise BundleError(f"the expressions read {', '.join(lacking)}, and the bars have no such column")
-        checked = validate(_completed(frame, self.recipe), self.recipe.grid)
+    def _valid(self, frame: pl.DataFrame, grid: Grid, columns: Collection[str], horizon: str = "") -> pl.DataFrame:
+        what = f"bars of horizon {horizon}" if horizon else "bars"
+        if lacking := [name for name in columns if name not in {*names(), *frame.columns}]:
+            raise BundleError(f"the expressions read {', '.join(lacking)}, and the {what} have no such column")
+        checked = validate(_completed(frame, grid), grid)
         if checked.rejected.height:
             first = checked.rejected.row(0, named=True)
             raise BundleError(
-                f"{checked.rejected.height} of {frame.height} bars are refused, the first: {first['symbol']} "
+                f"{checked.rejected.height} of {frame.height} {what} are refused, the first: {first['symbol']} "
                 f"at {first['timestamp']}: {first['reason']}"
             )
         return checked.good
@@ -200,13 +232,14 @@ def build(
     spans: Mapping[str, Any],
     scores: Mapping[str, Any],
     statistics: Mapping[str, Any],
+    golden_others: Mapping[str, pl.DataFrame] = NO_BARS,
 ) -> Bundle:
     """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
 
     config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config, source,
     lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the rows went; spans:
-    first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows. Raises
-    BundleError where a part does not fit.
+    first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows; golden_others:
+    bars of the horizons in `recipe.reads` for the same slots. Raises BundleError where a part does not fit.
     """
     import lightgbm as lgb
 
@@ -215,7 +248,7 @@ def build(
     booster = lgb.Booster(model_str=trained.text)
     if tuple(booster.feature_name()) != tuple(recipe.factors):
         raise BundleError("the model's columns are not the recipe's factors in their order")
-    keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars))
+    keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars), others=golden_others)
     columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
     golden = keys.with_columns(**columns, prediction=booster.predict(X))
     manifest = {
@@ -239,7 +272,13 @@ def build(
         "statistics": dict(statistics),
         "device": device(),
     }
-    return Bundle(manifest, recipe, trained.text, compile_forest(trained.text), golden_bars, golden)
+    forest = compile_forest(trained.text)
+    return Bundle(manifest, recipe, trained.text, forest, golden_bars, golden, dict(golden_others))
+
+
+def _golden_of(horizon: str) -> str:
+    """The file of another horizon's golden bars."""
+    return f"golden_bars_{horizon}.parquet"
 
 
 def _without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:
@@ -270,13 +309,13 @@ def device() -> str:
     return f"{platform.machine()} {mx.default_device().type.name}"
 
 
-def _completed(frame: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+def _completed(frame: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     """Bars with the columns a client need not send: adjustment factors of 1, known when the bar ends."""
     stamps = frame["timestamp"].dt.replace_time_zone(None).to_numpy()
     absent: dict[str, pl.Expr | pl.Series] = {
         "price_factor": pl.lit(1.0),
         "volume_factor": pl.lit(1.0),
-        "known_at": pl.Series(recipe.grid.ends(stamps)).dt.replace_time_zone("UTC"),
+        "known_at": pl.Series(grid.ends(stamps)).dt.replace_time_zone("UTC"),
         "source": pl.lit("sent"),
     }
     return frame.with_columns(**{name: value for name, value in absent.items() if name not in frame.columns})

@@ -5,10 +5,11 @@ import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 from quant.folding import FOLDED, fold
-from quant.graph import Node, column, constant, node
+from quant.graph import Node, column, constant, elsewhere, node, ordered
 from quant.operators import CALLABLE, COMPOSITES, OPERATORS, WRITTEN
 from quant.signature import Composite, Number, Operator
 
@@ -22,6 +23,10 @@ _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 
 
+Names = Mapping[str, Node]
+NO_OTHERS: Mapping[str, Names] = MappingProxyType({})
+
+
 class ExpressionError(ValueError):
     """A mistake in an expression, told in one message: file, entry, column, what, nearest known name."""
 
@@ -33,14 +38,16 @@ def parse(
     entry: str = "",
     names: Mapping[str, Node] | None = None,
     later: Collection[str] = (),
+    others: Mapping[str, Names] | None = NO_OTHERS,
 ) -> Node:
     """The graph of an expression.
 
     names: what a name may stand for; without it any name is a column. later: entries further down, for the
-    message to whoever names one. Raises ExpressionError.
+    message to whoever names one. others: what names stand for in other horizons, for at("1h", x); None leaves x
+    unread, for whom it is enough to see that there is one. Raises ExpressionError.
     """
     source = Source(text.strip(), file, entry)
-    return _Reader(source, names, later).read(syntax(source))
+    return _Reader(source, names, later, others).read(syntax(source))
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,19 @@ def syntax(source: Source) -> ast.expr:
 class _Reader:
     """Reads one syntax tree into nodes."""
 
-    def __init__(self, source: Source, names: Mapping[str, Node] | None, later: Collection[str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        names: Names | None,
+        later: Collection[str],
+        others: Mapping[str, Names] | None,
+        horizon: str = "",
+    ) -> None:
         self.source = source
         self.names = names
         self.later = later
+        self.others = others
+        self.horizon = horizon  # the one whose names these are, where it is another than the entry's own
 
     def read(self, tree: ast.expr, depth: int = 0) -> Node:
         if depth > DEEPEST:
@@ -142,7 +158,9 @@ class _Reader:
             self.fail(tree, f"{name} is declared here or further down: an entry may name earlier ones")
         if name in CALLABLE:
             self.fail(tree, f"{name} is an operator and needs arguments: {_signature(name)}")
-        return self.fail(tree, f"unknown name {name}{_hint(name, self.names)}")
+        where = f" in horizon {self.horizon}" if self.horizon else ""
+        nearest = _hint(name, self.names) or ": no column, no attribute of the universe, no earlier entry"
+        return self.fail(tree, f"unknown name {name}{where}{nearest}")
 
     # Arithmetic and logic
 
@@ -194,6 +212,8 @@ class _Reader:
             return self.raw(tree)
         if name == "of":
             return self.of(tree, depth)
+        if name == "at":
+            return self.at(tree, depth)
         if name in COMPOSITES:
             composite = COMPOSITES[name]
             return self.composite(tree, composite, self.bound(tree, composite.signature, composite.parameters, depth))
@@ -277,6 +297,36 @@ class _Reader:
                     self.fail(tree, f"of: x is the constant {_value(series):g}, it must be a series")
                 return node("of", (series,), (symbol,), symbols=frozenset((symbol,)))
         return self.fail(tree, f"of takes a symbol in quotes and a series: {_signature('of')}")
+
+    def at(self, tree: ast.Call, depth: int) -> Node:
+        """A column by the text of the call; its value is read with the other horizon's names."""
+        match tree:
+            case ast.Call(args=[ast.Constant(value=str() as horizon), x], keywords=[]) if horizon:
+                pass
+            case _:
+                self.fail(tree, f"at takes a horizon in quotes and a series: {_signature('at')}")
+        if self.horizon:
+            self.fail(tree, f'at inside at("{self.horizon}", …): one horizon reads another one, not a third')
+        if self.others is not None and horizon not in self.others:
+            known = f"the others are {', '.join(self.others)}" if self.others else "only features and factors read one"
+            self.fail(tree, f"at: there is no horizon {horizon} here: {known}")
+        names = None if self.others is None else self.others[horizon]
+        value = _Reader(self.source, names, (), NO_OTHERS, horizon).read(x, depth)
+        name = f'at("{horizon}", {ast.unparse(x)})'
+        if self.others is not None:
+            self.fits_elsewhere(tree, name, value)
+        return elsewhere(name, horizon, value)
+
+    def fits_elsewhere(self, tree: ast.Call, name: str, value: Node) -> None:
+        if value.is_constant:
+            self.fail(tree, f"{name}: x is the constant {_value(value):g}, it must be a series")
+        if value.crosses:
+            self.fail(tree, f"{name} mixes the symbols of a section: compare them outside, as in rank(at(…))")
+        if value.lookahead:
+            self.fail(tree, f"{name} looks {value.lookahead} slots ahead: only a label of its own horizon may")
+        chained = [str(part.values[0]) for part in ordered([value]) if part.other]
+        if chained:
+            self.fail(tree, f"{name} reads {chained[0]} in turn: one horizon reads another one, not a third")
 
 
 def _value(given: Node) -> float:

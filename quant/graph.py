@@ -13,6 +13,7 @@ class Node:
     constant.
     first, last: the slots that the value at slot t depends on are t + first … t + last.
     crosses: it depends on other symbols of its section. symbols: those it reads by name.
+    other: of a column that is made from another horizon, that horizon and the value there.
     """
 
     op: str
@@ -22,6 +23,7 @@ class Node:
     last: int = 0
     crosses: bool = False
     symbols: frozenset[str] = frozenset()
+    other: tuple[str, "Node"] | None = None
     __weakref__: object = field(init=False, repr=False)
 
     @property
@@ -49,9 +51,10 @@ def node(
     reads: tuple[int, int] = (0, 0),
     crosses: bool = False,
     symbols: frozenset[str] = frozenset(),
+    other: tuple[str, Node] | None = None,
 ) -> Node:
     """The node of `op` over `args`; reads: first and last slot it reads of them, relative to its own."""
-    key = (op, tuple(id(arg) for arg in args), values)
+    key = (op, tuple(id(arg) for arg in args), values, other)
     found = _interned.get(key)
     if found is not None:
         return found
@@ -59,13 +62,18 @@ def node(
     first = min((arg.first for arg in varying), default=0) + reads[0]
     last = max((arg.last for arg in varying), default=0) + reads[1]
     named = symbols.union(*(arg.symbols for arg in args))
-    made = Node(op, args, values, first, last, crosses or any(arg.crosses for arg in args), named)
+    made = Node(op, args, values, first, last, crosses or any(arg.crosses for arg in args), named, other)
     _interned[key] = made
     return made
 
 
 def column(name: str) -> Node:
     return node("column", (), (name,))
+
+
+def elsewhere(name: str, horizon: str, value: Node) -> Node:
+    """A column of the panel by `name` that is made from another horizon: `value` on that horizon's own grid."""
+    return node("column", (), (name,), symbols=value.symbols, other=(horizon, value))
 
 
 def constant(value: float) -> Node:

@@ -1,10 +1,12 @@
 """Bars in long form become the panel that expressions read: one place, so training and serving cannot differ."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 
+from quant.attributes import Attribute, attribute_columns
 from quant.bars import expression_columns
 from quant.grid import Grid
 from quant.panel import Panel
@@ -12,6 +14,7 @@ from quant.panel import Panel
 CALENDAR = ("minute_of_session", "session_progress", "day_of_week", "bar_of_session")
 BARS = ("open", "high", "low", "close", "volume")
 RAW = tuple(f"raw_{name}" for name in BARS)
+NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
 
 
 def names(extras: Collection[str] = ()) -> tuple[str, ...]:
@@ -20,15 +23,22 @@ def names(extras: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def bar_panel(
-    bars: pl.DataFrame, grid: Grid, slots: np.ndarray, symbols: Sequence[str], inputs: Collection[str]
+    bars: pl.DataFrame,
+    grid: Grid,
+    slots: np.ndarray,
+    symbols: Sequence[str],
+    inputs: Collection[str],
+    attributes: Mapping[str, Attribute] = NO_ATTRIBUTES,
 ) -> Panel:
     """The panel [slots, symbols] of `inputs` from long bars; a slot without a bar is NaN.
 
     bars: rows of the bars table, all within `slots`; prices are multiplied by `price_factor` and volumes by
-    `volume_factor` in float64 before they become float32. Calendar fields are filled for every slot.
+    `volume_factor` in float64 before they become float32. Calendar fields are filled for every slot, `attributes`
+    wherever there is a bar.
     """
     columns = [name for name in inputs if name not in CALENDAR]
-    frame = expression_columns(bars).select("symbol", "timestamp", *columns)
+    of_symbols = attribute_columns(bars, grid, attributes, [name for name in columns if name in attributes])
+    frame = expression_columns(bars).with_columns(of_symbols).select("symbol", "timestamp", *columns)
     panel = Panel.from_frame(frame, slots, symbols, columns)
     fields = calendar_fields(grid, slots, [name for name in inputs if name in CALENDAR])
     shape = (len(slots), len(symbols))

@@ -1,19 +1,16 @@
 """The one rolling algorithm ("doubling"): windows of 1, 2, 4 … slots, merged into a window of n.
 
-A merge rule says what a block of slots remembers and how a block merges with the block just after it. All
-arrays are [rows, S] float32; a window of n over R rows gives R - n + 1 rows, ending where the input ends.
-Every step is elementwise over shifted arrays, so a row's bits depend on its own slots only.
+A merge rule says what a block of slots remembers and how a block merges with the block just before it. Every
+step is elementwise over shifted series, so a row's bits depend on its own slots only.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import mlx.core as mx
+from quant.primitive import Series, as_float, both, constant, fill, maximum, minimum, present, select
 
-from quant.arrays import fill, present, select
-
-State = tuple[mx.array, ...]
+State = tuple[Series, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,54 +28,45 @@ class Rule:
 
 
 class Windows:
-    """Windows of any length over the same inputs: levels and results are computed once and shared.
+    """Windows of any length over the same inputs, each state at the window's last slot.
 
-    inputs: arrays [R, S]; a slot is present where all of them are.
+    A slot is present where all inputs are.
     """
 
-    def __init__(self, *inputs: mx.array) -> None:
+    def __init__(self, *inputs: Series) -> None:
         self.inputs = inputs
         self._levels: dict[Rule, list[State]] = {}
         self._windows: dict[tuple[Rule, int], State] = {}
-        self._gates: dict[tuple[int, int], mx.array] = {}
 
     def window(self, rule: Rule, n: int) -> State:
-        """The state of every n slots that end at a row: arrays [R - n + 1, S]."""
+        """The state of the n slots that end at each slot."""
         if (rule, n) not in self._windows:
             self._windows[rule, n] = self._assemble(rule, n)
         return self._windows[rule, n]
 
-    def latest(self, n: int) -> State:
-        """The inputs at the last slot of each window: arrays [R - n + 1, S]."""
-        return _from(self.inputs, n - 1)
-
-    def gate(self, n: int, least: int = 1) -> mx.array:
+    def gate(self, n: int, least: int = 1) -> Series:
         """0 where a value over n slots exists, NaN elsewhere.
 
         It exists where the last slot is present, and at least half of the slots are; least: how many present
         slots the statistic needs at all.
         """
-        needed = max(least, (n + 1) // 2)
-        if (n, needed) not in self._gates:
-            (count,) = self.window(COUNT, n)
-            self._gates[n, needed] = self.gate_where(n, count >= needed)
-        return self._gates[n, needed]
+        (count,) = self.window(COUNT, n)
+        return self.gate_where(count >= max(least, (n + 1) // 2))
 
-    def gate_where(self, n: int, enough: mx.array) -> mx.array:
-        """0 where the last slot of the window is present and `enough` holds, NaN elsewhere."""
-        here = _from(self._level(COUNT, 0), n - 1)[0]
-        return 0 / (here * enough)
+    def gate_where(self, enough: Series) -> Series:
+        """0 where the last slot of the window is present and the mask holds, NaN elsewhere."""
+        (here,) = self._level(COUNT, 0)
+        return 0 / (here * as_float(enough))
 
     def _assemble(self, rule: Rule, n: int) -> State:
         powers = [power for power in range(n.bit_length()) if n >> power & 1]
         if rule.overlaps and len(powers) > 1:
             level = self._level(rule, powers[-1])
             apart = n - 2 ** powers[-1]
-            return rule.merge(_until(level, apart), _from(level, apart), apart)
+            return rule.merge(_before(level, apart), level, apart)
         newer, size = self._level(rule, powers[0]), 2 ** powers[0]
         for power in powers[1:]:
-            older = _until(self._level(rule, power), size)
-            newer = rule.merge(older, _from(newer, 2**power), size)
+            newer = rule.merge(_before(self._level(rule, power), size), newer, size)
             size += 2**power
         return newer
 
@@ -88,39 +76,35 @@ class Windows:
             levels.append(rule.leaf(*self.inputs))
         while len(levels) <= power:
             block, size = levels[-1], 2 ** (len(levels) - 1)
-            levels.append(rule.merge(_until(block, size), _from(block, size), size))
+            levels.append(rule.merge(_before(block, size), block, size))
         return levels[power]
 
 
-def _from(state: State, rows: int) -> State:
-    return tuple(part[rows:] for part in state)
-
-
-def _until(state: State, rows: int) -> State:
-    return tuple(part[: part.shape[0] - rows] for part in state)
+def _before(state: State, slots: int) -> State:
+    return tuple(part.lag(slots) for part in state)
 
 
 def _added(older: State, newer: State, size: int) -> State:
     return tuple(a + b for a, b in zip(older, newer, strict=True))
 
 
-def _everywhere(*inputs: mx.array) -> mx.array:
+def _everywhere(*inputs: Series) -> Series:
     """1.0 where every input is present, else 0.0."""
     here = present(inputs[0])
     for other in inputs[1:]:
-        here = mx.logical_and(here, present(other))
-    return here.astype(mx.float32)
+        here = both(here, present(other))
+    return as_float(here)
 
 
 COUNT = Rule(lambda *inputs: (_everywhere(*inputs),), _added)
 SUM = Rule(lambda x: (fill(x, 0.0),), _added)
 PRODUCT = Rule(lambda x: (fill(x, 1.0),), lambda a, b, _: (a[0] * b[0],))
-MIN = Rule(lambda x: (fill(x, float("inf")),), lambda a, b, _: (mx.minimum(a[0], b[0]),), overlaps=True)
-MAX = Rule(lambda x: (fill(x, float("-inf")),), lambda a, b, _: (mx.maximum(a[0], b[0]),), overlaps=True)
+MIN = Rule(lambda x: (fill(x, float("inf")),), lambda a, b, _: (minimum(a[0], b[0]),), overlaps=True)
+MAX = Rule(lambda x: (fill(x, float("-inf")),), lambda a, b, _: (maximum(a[0], b[0]),), overlaps=True)
 
 
 def _latest_extreme(
-    extreme: Callable[[mx.array, mx.array], mx.array], beats: Callable[[mx.array, mx.array], mx.array]
+    extreme: Callable[[Series, Series], Series], beats: Callable[[Series, Series], Series]
 ) -> Callable[[State, State, int], State]:
     def merge(a: State, b: State, size: int) -> State:
         return extreme(a[0], b[0]), select(beats(a[0], b[0]), a[1] + size, b[1])
@@ -129,10 +113,8 @@ def _latest_extreme(
 
 
 # (extreme, slots since it); of equal extremes the newest counts.
-ARGMIN = Rule(lambda x: (fill(x, float("inf")), mx.zeros_like(x)), _latest_extreme(mx.minimum, mx.less), overlaps=True)
-ARGMAX = Rule(
-    lambda x: (fill(x, float("-inf")), mx.zeros_like(x)), _latest_extreme(mx.maximum, mx.greater), overlaps=True
-)
+ARGMIN = Rule(lambda x: (fill(x, float("inf")), constant(0)), _latest_extreme(minimum, Series.__lt__), overlaps=True)
+ARGMAX = Rule(lambda x: (fill(x, float("-inf")), constant(0)), _latest_extreme(maximum, Series.__gt__), overlaps=True)
 
 
 def _aged(a: State, b: State, size: int) -> State:
@@ -141,7 +123,7 @@ def _aged(a: State, b: State, size: int) -> State:
 
 
 # Sums over present slots: (1, x, age, age · x); age counts slots back from the window's end.
-AGED = Rule(lambda x: (_everywhere(x), fill(x, 0.0), mx.zeros_like(x), mx.zeros_like(x)), _aged)
+AGED = Rule(lambda x: (_everywhere(x), fill(x, 0.0), constant(0), constant(0)), _aged)
 
 
 @lru_cache(maxsize=1024)
@@ -155,10 +137,10 @@ def decayed(keep: float) -> Rule:
     return Rule(lambda x: (fill(x, 0.0), _everywhere(x)), merge)
 
 
-def _shares(a: mx.array, b: mx.array) -> tuple[mx.array, mx.array]:
+def _shares(a: Series, b: Series) -> tuple[Series, Series]:
     """The merged count, and the newer block's share of it (0 where both blocks are empty)."""
     count = a + b
-    return count, b / mx.maximum(count, 1.0)
+    return count, b / maximum(count, 1.0)
 
 
 def _moments(a: State, b: State, size: int) -> State:
@@ -170,7 +152,7 @@ def _moments(a: State, b: State, size: int) -> State:
 
 # (count, mean, Σ(x - mean)²): Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
 # computing sample variances" (1979). It keeps in float32 the digits that sums of squares lose.
-MOMENTS = Rule(lambda x: (_everywhere(x), fill(x, 0.0), mx.zeros_like(x)), _moments)
+MOMENTS = Rule(lambda x: (_everywhere(x), fill(x, 0.0), constant(0)), _moments)
 
 
 def _high_moments(a: State, b: State, size: int) -> State:
@@ -194,7 +176,7 @@ def _high_moments(a: State, b: State, size: int) -> State:
 # (count, mean, M2, M3, M4): Pébay, "Formulas for robust, one-pass parallel computation of covariances and
 # arbitrary-order statistical moments" (Sandia SAND2008-6212).
 HIGH_MOMENTS = Rule(
-    lambda x: (_everywhere(x), fill(x, 0.0), mx.zeros_like(x), mx.zeros_like(x), mx.zeros_like(x)),
+    lambda x: (_everywhere(x), fill(x, 0.0), constant(0), constant(0), constant(0)),
     _high_moments,
 )
 
@@ -214,14 +196,10 @@ def _co_moments(a: State, b: State, size: int) -> State:
     )
 
 
-def _pair_leaf(x: mx.array, y: mx.array) -> State:
-    both = _everywhere(x, y)
-    zero = mx.zeros_like(both)
-    return both, _where_both(both, x), _where_both(both, y), zero, zero, zero
-
-
-def _where_both(both: mx.array, x: mx.array) -> mx.array:
-    return select(both > 0, x, mx.zeros_like(x))
+def _pair_leaf(x: Series, y: Series) -> State:
+    here = _everywhere(x, y)
+    zero = constant(0)
+    return here, select(here > 0, x, zero), select(here > 0, y, zero), zero, zero, zero
 
 
 # (count, mean x, mean y, Mxx, Myy, Mxy) over slots where both are present; Pébay, as above.
@@ -229,12 +207,12 @@ CO_MOMENTS = Rule(_pair_leaf, _co_moments)
 
 
 def _trend(a: State, b: State, size: int) -> State:
-    older_time = a[2] - size * (a[0] > 0)
+    older_time = a[2] - size * as_float(a[0] > 0)
     return _co_moments((a[0], a[1], older_time, *a[3:]), b, size)
 
 
-def _trend_leaf(x: mx.array) -> State:
-    zero = mx.zeros_like(x)
+def _trend_leaf(x: Series) -> State:
+    zero = constant(0)
     return _everywhere(x), fill(x, 0.0), zero, zero, zero, zero
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from quant.graph import Node
 from quant.program import Program
 
 NEVER = np.iinfo(np.int64).min  # a slot without a bar: it was read as missing and delays nothing
@@ -23,8 +24,8 @@ def known_panel(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -
     return panel
 
 
-def of_values(program: Program, known: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
-    """When the values of a program could be known, int64 [T, S]; known: of its bars, as `known_panel` gives it.
+def of_values(program: Program | Node, known: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
+    """When the values of a program, or of a node, could be known, int64 [T, S]; known: as `known_panel` gives it.
 
     A value across the section is known when the last member's is, one that reads a symbol by name when that is.
     """

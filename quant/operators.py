@@ -8,6 +8,7 @@ OPERATORS: dict[str, Operator] = {
 }
 COMPOSITES: dict[str, Composite] = {composite.name: composite for composite in composites.COMPOSITES}
 
-# Written in a way of their own: a column's name, a symbol in quotes. `raw` reads another column: it is no operator.
-WRITTEN = {"raw": "raw(column)", "of": 'of("SYMBOL", x)'}
+# Written in a way of their own: a column's name, a symbol or a horizon in quotes. `raw` and `at` read another column:
+# they are no operators.
+WRITTEN = {"raw": "raw(column)", "of": 'of("SYMBOL", x)', "at": 'at("HORIZON", x)'}
 CALLABLE: frozenset[str] = frozenset(name for name in (*OPERATORS, *COMPOSITES, *WRITTEN) if name.isidentifier())

@@ -5,17 +5,22 @@ The same graph serves a backfill of years, in chunks so that memory stays flat, 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 
+import mlx.core as mx
 import numpy as np
 import polars as pl
 
-from quant.evaluation import covered, evaluate_slots
-from quant.expression import Source, parse
+from quant.evaluation import Eager, Span, covered
+from quant.expression import NO_OTHERS, Names, Source, parse
 from quant.graph import Node, column, ordered
+from quant.live import Live
+from quant.lowering import lowered
+from quant.native import Native
 from quant.panel import Floats, Panel, instants, to_frame
+from quant.primitive import Series, Step
+from quant.primitive import ordered as ordered_steps
 from quant.sets import Entry
-
-CELLS = 2**18  # slots times symbols computed at once: arrays of 1 MB, whatever the size of the panel
 
 
 class Program:
@@ -23,7 +28,8 @@ class Program:
 
     names: the entries, in order. inputs: the columns they read, of those declared. lookback, lookahead: how
     many slots before and after a slot its values read. crosses: some entry mixes the symbols of a section.
-    symbols: those that entries read by name, with of("…", x): every panel needs them.
+    symbols: those that entries read by name, with of("…", x): every panel needs them. others: for each horizon
+    that at("…", x) reads, the program of those x there; each is a column of the panel by the name it has there.
     """
 
     def __init__(self, texts: Mapping[str, str], declared: Collection[str], outputs: Mapping[str, Node]) -> None:
@@ -31,13 +37,26 @@ class Program:
         self.declared = tuple(declared)
         self.outputs = dict(outputs)
         self._nodes = ordered(self.outputs.values())
-        self._spans = covered(self._nodes, self.outputs.values())
         self.names = tuple(self.outputs)
         self.inputs = tuple(name for name in self.declared if name in _columns(self._nodes))
         self.lookback = max((node.lookback for node in self.outputs.values()), default=0)
         self.lookahead = max((node.lookahead for node in self.outputs.values()), default=0)
         self.crosses = any(node.crosses for node in self.outputs.values())
         self.symbols = tuple(sorted(frozenset().union(*(node.symbols for node in self.outputs.values()))))
+        self.others = _others(self._nodes)
+
+    @cached_property
+    def _series(self) -> list[Series]:
+        made = lowered(self._nodes)
+        return [made[node] for node in self.outputs.values()]
+
+    @cached_property
+    def _steps(self) -> list[Step]:
+        return ordered_steps(series.step for series in self._series)
+
+    @cached_property
+    def _spans(self) -> dict[Step, Span]:
+        return covered(self._steps, self._series)
 
     @classmethod
     def compile(
@@ -47,10 +66,12 @@ class Program:
         *,
         lookahead: bool = False,
         section: bool = True,
+        others: Mapping[str, Names] = NO_OTHERS,
     ) -> "Program":
         """The program of `entries` over the columns `inputs`; an entry may name inputs and earlier entries.
 
-        lookahead: whether values may look ahead (labels). section: whether they may mix symbols (factors).
+        lookahead: whether values may look ahead (labels). section: whether they may mix symbols (factors). others:
+        the names of the horizons that at("…", x) may read.
         Raises ExpressionError naming the file, the entry, the column and the nearest known name.
         """
         scope = {name: column(name) for name in inputs}
@@ -59,7 +80,7 @@ class Program:
         for name, entry in entries.items():
             source = Source(entry.text, entry.file, name) if isinstance(entry, Entry) else Source(entry, "", name)
             later = entries.keys() - outputs.keys()
-            made = parse(source.text, file=source.file, entry=name, names=scope, later=later)
+            made = parse(source.text, file=source.file, entry=name, names=scope, later=later, others=others)
             _check(made, source, lookahead=lookahead, section=section)
             if scope.get(name, made) is not made:
                 raise source.error(f"{name} is already the name of an input: choose another name")
@@ -73,7 +94,8 @@ class Program:
         Slots before the panel read as missing bars: give `lookback` slots more than are asked for. chunk:
         slots computed at once; any gives the same bits. Raises ValueError for a column or symbol the panel lacks.
         """
-        absent = [name for name in self.inputs if name not in panel.columns]
+        elsewhere = [name for other in self.others.values() for name in other.names]
+        absent = [name for name in (*self.inputs, *elsewhere) if name not in panel.columns]
         if absent:
             raise ValueError(f"the panel lacks column {absent[0]}; it has {', '.join(sorted(panel.columns))}")
         if unknown := [symbol for symbol in self.symbols if symbol not in panel.symbols]:
@@ -82,31 +104,28 @@ class Program:
         asked = slots if tail is None else tail
         if not 0 <= asked <= slots:
             raise ValueError(f"tail {asked}: the panel has {slots} slots")
-        symbols = len(panel.symbols)
-        values = {name: np.full((asked, symbols), np.nan, np.float32) for name in self.names}
-        width = self._width(asked, symbols)
-        for left in range(0, symbols, width):
-            part = panel if width == symbols else panel.of(left, left + width)
-            self._fill({name: array[:, left : left + width] for name, array in values.items()}, part, chunk)
-        return values
+        return dict(zip(self.names, self.evaluator.run(panel, asked, chunk), strict=True))
 
-    def _width(self, asked: int, symbols: int) -> int:
-        """Symbols computed at once: fewer where look-back alone would exceed CELLS, but all where they are mixed."""
-        if self.crosses or self.symbols:
-            return max(symbols, 1)
-        return max(1, min(symbols, CELLS // (min(asked, 2 * self.lookback) + self.lookback + 1)))
+    @cached_property
+    def evaluator(self) -> Eager | Native:
+        """What computes the values: the machine on a CPU, MLX on a GPU."""
+        return self.native if mx.default_device() == mx.cpu else self.eager
 
-    def _fill(self, values: Mapping[str, Floats], panel: Panel, chunk: int | None) -> None:
-        """Write the last rows of the panel's values, as many as `values` have, chunk by chunk."""
-        slots, symbols = len(panel.time), len(panel.symbols)
-        asked = len(next(iter(values.values()), ()))
-        step = chunk or max(CELLS // symbols, 2 * self.lookback, 1)
-        outputs = list(self.outputs.values())
-        for start in range(slots - asked, slots, step):
-            stop = min(start + step, slots)
-            made = evaluate_slots(self._nodes, self._spans, outputs, panel, start, stop)
-            for name, rows in zip(self.names, made, strict=True):
-                values[name][start - slots + asked : stop - slots + asked] = rows
+    @cached_property
+    def eager(self) -> Eager:
+        """The program as MLX runs it, on any device."""
+        return Eager(self._steps, self._spans, self._series, self.crosses or bool(self.symbols))
+
+    @cached_property
+    def native(self) -> Native:
+        """The program as the machine runs it, on a CPU."""
+        return Native(self._steps, self._spans, self._series)
+
+    def live(self, symbols: Sequence[str]) -> Live:
+        """A state that goes on bar by bar, for these symbols; see `Live`. Raises ValueError where there is none."""
+        if mx.default_device() != mx.cpu:
+            raise ValueError("the live state runs on a CPU: its bits are not those of this device")
+        return Live(self.native, self.names, symbols)
 
     def describe(self) -> pl.DataFrame:
         """A row per entry: name, expression, lookback, lookahead (slots), crosses, inputs."""
@@ -149,6 +168,19 @@ def _check(made: Node, source: Source, *, lookahead: bool, section: bool) -> Non
         raise source.error(
             "it mixes the symbols of a section, and a feature reads one symbol only: declare it under factors"
         )
+
+
+def _others(nodes: Sequence[Node]) -> dict[str, Program]:
+    """The program of each other horizon whose values are among the columns."""
+    found: dict[str, dict[str, Node]] = {}
+    for node in nodes:
+        if node.other is not None:
+            horizon, value = node.other
+            found.setdefault(horizon, {})[str(node.values[0])] = value
+    return {
+        horizon: Program({name: name for name in values}, _columns(ordered(values.values())), values)
+        for horizon, values in sorted(found.items())
+    }
 
 
 def _columns(nodes: Sequence[Node]) -> list[str]:

@@ -1,19 +1,26 @@
 """From bars to factor rows: what a bundle carries, so that serving cannot differ from the pipeline."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from quant.across import Other, needed, reach, with_others
+from quant.attributes import Attribute
+from quant.bounds import Bounds, outside
+from quant.expression import Names
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel
-from quant.panel import Panel
+from quant.panel import Instants, Panel, instants
 from quant.program import Program
 from quant.universe import member_rows, session_of
+
+NO_BARS: Mapping[str, pl.DataFrame] = MappingProxyType({})
 
 
 class RecipeError(ValueError):
@@ -31,6 +38,10 @@ class Recipe:
     features: Mapping[str, str]  # name -> expression over columns
     factors: Mapping[str, str]  # name -> expression over columns and features, in the model's order
     members: tuple[tuple[str, date, date | None], ...] | None = None  # symbol, first and last day; None: always all
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)  # of symbols: names that expressions may use too
+    others: Mapping[str, Other] = field(default_factory=dict)  # horizons that at("…", x) may read
+    feature_bounds: Bounds = field(default_factory=dict)  # a row with a feature or a factor outside is no row
+    factor_bounds: Bounds = field(default_factory=dict)
 
     @cached_property
     def grid(self) -> Grid:
@@ -38,11 +49,25 @@ class Recipe:
 
     @cached_property
     def feature_program(self) -> Program:
-        return Program.compile(self.features, self.columns, section=False)
+        return Program.compile(self.features, (*self.columns, *self.attributes), section=False, others=self._names)
 
     @cached_property
     def factor_program(self) -> Program:
-        return Program.compile(self.factors, (*self.columns, *self.features))
+        return Program.compile(self.factors, (*self.columns, *self.attributes, *self.features), others=self._names)
+
+    @cached_property
+    def _names(self) -> dict[str, Names]:
+        return {horizon: other.names for horizon, other in self.others.items()}
+
+    @cached_property
+    def reach(self) -> dict[str, int]:
+        """For each other horizon in `reads`, slots of its grid before the newest that had ended at a bar."""
+        return reach([*self.feature_program.outputs.values(), *self.factor_program.outputs.values()])
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The other horizons whose bars are needed too."""
+        return tuple(self.reach)
 
     @property
     def lookback(self) -> int:
@@ -60,32 +85,46 @@ class Recipe:
         return frozenset((*self.feature_program.symbols, *self.factor_program.symbols))
 
     def rows(
-        self, bars: pl.DataFrame, last: int | None = None, absent: Collection[str] = ()
+        self,
+        bars: pl.DataFrame,
+        last: int | None = None,
+        absent: Collection[str] = (),
+        others: Mapping[str, pl.DataFrame] = NO_BARS,
     ) -> tuple[pl.DataFrame, np.ndarray]:
         """Factor rows of the newest `last` slots that have bars, all slots with a full look-back if None.
 
         bars: valid rows of the bars table, on the grid; reaching the look-back of every slot asked for.
-        absent: symbols known to have no bar here. Returns the keys (symbol, timestamp), sorted by (timestamp,
-        symbol), one row per member with a bar, and X float32 [rows, factors]. Raises RecipeError otherwise.
+        absent: symbols known to have no bar here. others: bars of each horizon in `reads`, all there are of those that
+        `enough` asks for. Returns the keys (symbol, timestamp), sorted by (timestamp, symbol), one row per member with
+        a bar and all values within their bounds, and X float32 [rows, factors]. Raises RecipeError otherwise.
         """
+        if unsent := [horizon for horizon in self.reads if horizon not in others]:
+            raise RecipeError(f"factors read the bars of horizon {_some(unsent)} too: send them")
         slots, asked = self._slots(bars, last)
         symbols = self._section(bars, absent)
         near = slots[-asked - self.factor_program.lookback :]
-        panel = bar_panel(bars, self.grid, slots, symbols, self.feature_program.inputs)
+        panel = bar_panel(bars, self.grid, slots, symbols, self.feature_program.inputs, self.attributes)
+        panel = with_others(panel, self.feature_program, self.others, self.grid, bars, lambda name, _: others[name])
         values = self.feature_program.run(panel, tail=len(near))
 
         # Factors find a feature where its table has a row and its symbol was a member: elsewhere it is NaN.
         members = member_rows(bars.filter(pl.col("timestamp") >= _aware(near[0])), self._membership, self.grid)
-        present = _present(members, near, symbols)
+        if self.feature_bounds:  # … and its row was not rejected
+            rejected = np.asarray(outside(values, self.feature_bounds))
+            members = members.filter(~pl.Series(rejected[_places(members, near, symbols)]))
+        present = np.zeros((len(near), len(symbols)), bool)
+        present[_places(members, near, symbols)] = True
         of_bars = [name for name in self.factor_program.inputs if name not in self.features]
-        inputs = bar_panel(members, self.grid, near, symbols, of_bars)
+        inputs = bar_panel(members, self.grid, near, symbols, of_bars, self.attributes)
         held = {
             name: np.where(present, values[name], np.float32(np.nan))
             for name in self.factor_program.inputs
             if name in self.features
         }
-        factors = self.factor_program.run(Panel(near, symbols, {**inputs.columns, **held}), tail=asked)
-        at, of = np.nonzero(present[-asked:])
+        panel = Panel(near, symbols, {**inputs.columns, **held})
+        panel = with_others(panel, self.factor_program, self.others, self.grid, members, lambda name, _: others[name])
+        factors = self.factor_program.run(panel, tail=asked)
+        at, of = np.nonzero(present[-asked:] & ~outside(factors, self.factor_bounds))
         keys = pl.DataFrame(
             {
                 "symbol": pl.Series([symbols[column] for column in of.tolist()], dtype=pl.String),
@@ -94,10 +133,51 @@ class Recipe:
         )
         return keys, np.stack([factors[name][at, of] for name in self.factors], axis=1)
 
+    def needs(self, bars: pl.DataFrame, last: int | None = None) -> dict[str, Instants]:
+        """The slots of each other horizon that predicting the newest `last` slots of bars depends on."""
+        slots, asked = self._slots(bars, last)
+        found: dict[str, Instants] = {}
+        for program, back in (
+            (self.factor_program, self.factor_program.lookback),
+            (self.feature_program, self.lookback),
+        ):
+            ends = self.grid.ends(slots[-asked - back :])
+            for horizon, part in program.others.items():
+                theirs = needed(part, self.others[horizon].grid, ends)
+                found[horizon] = max(theirs, found.get(horizon, theirs), key=len)
+        return found
+
+    def enough(
+        self, bars: pl.DataFrame, others: Mapping[str, pl.DataFrame], last: int | None, absent: Collection[str]
+    ) -> None:
+        """Raise RecipeError unless the other horizons' bars reach from the first to the newest slot they must."""
+        for horizon, slots in self.needs(bars, last).items():
+            span = f"from {slots[0]} to {slots[-1]}"
+            if horizon not in others or others[horizon].is_empty():
+                raise RecipeError(f"factors read the bars of horizon {horizon} too: send them, {span}")
+            stamps = instants(others[horizon]["timestamp"])
+            if stamps.min() > slots[0] or slots[-1] not in stamps:
+                raise RecipeError(
+                    f"factors read the bars of horizon {horizon} {span}, the newest that had closed; those sent are "
+                    f"{len(np.unique(stamps))} slots from {stamps.min()} to {stamps.max()}"
+                )
+            sent = set(others[horizon]["symbol"])
+            if lacking := sorted(set(bars["symbol"]) - sent - set(absent)):
+                raise RecipeError(
+                    f"bars of horizon {horizon} are missing for {_some(lacking)}; send them, or name those without a "
+                    "bar as absent"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON values."""
-        return asdict(self) | {
-            "members": self.members and [[symbol, str(a), b and str(b)] for symbol, a, b in self.members]
+        return asdict(replace(self, attributes={}, others={})) | {
+            "members": self.members and [[symbol, str(a), b and str(b)] for symbol, a, b in self.members],
+            "attributes": {name: attribute.to_dict() for name, attribute in self.attributes.items()},
+            "others": {
+                name: asdict(replace(other, attributes={}))
+                | {"attributes": {name: attribute.to_dict() for name, attribute in other.attributes.items()}}
+                for name, other in self.others.items()
+            },
         }
 
     @classmethod
@@ -105,13 +185,26 @@ class Recipe:
         """Read what `to_dict` gave, also after JSON."""
         members = values["members"]
         return cls(
-            calendar=CalendarSpec(**{name: _tuples(value) for name, value in values["calendar"].items()}),
+            calendar=_calendar(values["calendar"]),
             interval=values["interval"],
             symbols=tuple(values["symbols"]),
             columns=tuple(values["columns"]),
             features=dict(values["features"]),
             factors=dict(values["factors"]),
             members=members and tuple((s, date.fromisoformat(a), b and date.fromisoformat(b)) for s, a, b in members),
+            attributes={name: Attribute.from_dict(found) for name, found in values.get("attributes", {}).items()},
+            others={
+                name: Other(
+                    _calendar(found["calendar"]),
+                    found["interval"],
+                    tuple(found["columns"]),
+                    found["features"],
+                    {name: Attribute.from_dict(held) for name, held in found["attributes"].items()},
+                )
+                for name, found in values.get("others", {}).items()
+            },
+            feature_bounds=_pairs(values.get("feature_bounds", {})),
+            factor_bounds=_pairs(values.get("factor_bounds", {})),
         )
 
     @cached_property
@@ -167,22 +260,28 @@ class Recipe:
         return set(active["symbol"]) & set(self.symbols)
 
 
-def _present(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
-    """Where there is a bar, bool [slots, symbols]."""
-    present = np.zeros((len(slots), len(symbols)), bool)
+def _places(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each bar's row and column in a panel [slots, symbols]."""
     place = {symbol: index for index, symbol in enumerate(symbols)}
     columns = bars["symbol"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    present[np.searchsorted(slots, bars["timestamp"].dt.replace_time_zone(None).to_numpy()), columns] = True
-    return present
+    return np.searchsorted(slots, bars["timestamp"].dt.replace_time_zone(None).to_numpy()), columns
 
 
 def _aware(slot: np.datetime64) -> datetime:
     return slot.astype("datetime64[us]").item().replace(tzinfo=UTC)
 
 
+def _calendar(values: Mapping[str, Any]) -> CalendarSpec:
+    return CalendarSpec(**{name: _tuples(value) for name, value in values.items()})
+
+
 def _tuples(value: Any) -> Any:
     """JSON's lists as the tuples they were."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _pairs(bounds: Mapping[str, Sequence[float | None]]) -> Bounds:
+    return {name: (low, high) for name, (low, high) in bounds.items()}
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:

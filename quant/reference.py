@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from quant import elementwise, rolling, section
+from quant.across import NEWEST
 from quant.inputs import BARS, CALENDAR
 from quant.operators import COMPOSITES, WRITTEN
 from quant.signature import Operator
@@ -14,12 +15,21 @@ Written by `python -m quant.reference > docs/operators.md`; a test holds it to t
 An expression is Python arithmetic, comparison, `and`, `or`, `not` and `x if condition else y` over names and calls
 of what is below. Names are the columns of bars ({", ".join(BARS)}, and those that the source maps), their
 unadjusted values (`raw(close)`), calendar fields ({", ".join(CALENDAR)})
-and entries further up. Arguments with a default may be left out, and any may be given by name.
+attributes of symbols that the universe declares (sector) and entries further up. Arguments with a default may be
+left out, and any may be given by name.
 
 `n` counts slots of the grid. A missing bar is skipped: a value over a window exists where its own slot is present and
 at least half of the window is. In the formulas, Σ runs over the present slots of the window, m counts them, a is a
 slot's age (0 is the newest), x₀ the newest value, x̄ the mean, M₂ M₃ M₄ are Σ(x - x̄)² and so on, Mxy is
 Σ(x - x̄)(y - ȳ), and t = -a. Across the section, Σ and m are over its symbols.
+
+`at("1h", x)` is x computed on another horizon's own bars and grid, where x may name that horizon's columns, calendar
+fields and features: the newest value of which the bar had ended when this one did and all it reads was known by this
+bar's `known_at`, both with equality. A bar still open is never seen, not even where a part of it is known. The newest
+value with a bar counts, among the last {NEWEST} slots of the other grid that had ended: an older one is missing, and so
+is that of a slot without a bar here or of a symbol that is not there. Look-back is told per horizon: `60, 1h 20` reads
+60 slots of its own grid, and 20 slots of 1h before the newest that had ended at the first of those. x reads one
+symbol's past there (`of` apart) and no third horizon.
 """
 WRITTEN_AS = {"and": "x and y", "or": "x or y", "not": "not x", "negate": "-x"}
 CHAN = 'Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979)'

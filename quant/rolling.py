@@ -7,11 +7,9 @@ weight, where slots have weights), and as many slots as the statistic needs.
 import math
 from collections.abc import Callable
 
-import mlx.core as mx
-
 from quant import anchored, kernels, lagged, sorting
-from quant.elementwise import finite
 from quant.kernels import Rule, Windows
+from quant.primitive import Series, finite, sqrt
 from quant.signature import Number, Operator
 
 HYNDMAN_FAN = 'Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996), type 7'
@@ -29,7 +27,7 @@ SHARE = Number("q", 0.5, low=0, high=1, whole=False)
 
 def _rolling(
     name: str,
-    compute: Callable[..., mx.array],
+    compute: Callable[..., Series],
     summary: str,
     series: str = "x",
     numbers: tuple[Number, ...] = (N,),
@@ -45,37 +43,37 @@ def _rolling(
 # Sums and extremes
 
 
-def _plain(rule: Rule) -> Callable[[Windows, int], mx.array]:
+def _plain(rule: Rule) -> Callable[[Windows, int], Series]:
     return lambda w, n: w.window(rule, n)[0] + w.gate(n)
 
 
-def _mean(w: Windows, n: int) -> mx.array:
+def _mean(w: Windows, n: int) -> Series:
     return w.window(kernels.SUM, n)[0] / w.window(kernels.COUNT, n)[0] + w.gate(n)
 
 
-def _since(rule: Rule) -> Callable[[Windows, int], mx.array]:
+def _since(rule: Rule) -> Callable[[Windows, int], Series]:
     return lambda w, n: w.window(rule, n)[1] + w.gate(n)
 
 
 # Moments
 
 
-def _var(w: Windows, n: int, ddof: int) -> mx.array:
+def _var(w: Windows, n: int, ddof: int) -> Series:
     count, _, m2 = w.window(kernels.MOMENTS, n)
     return m2 / (count - ddof) + w.gate(n, 1 + ddof)
 
 
-def _std(w: Windows, n: int, ddof: int) -> mx.array:
-    return mx.sqrt(_var(w, n, ddof))
+def _std(w: Windows, n: int, ddof: int) -> Series:
+    return sqrt(_var(w, n, ddof))
 
 
-def _skew(w: Windows, n: int) -> mx.array:
+def _skew(w: Windows, n: int) -> Series:
     count, _, m2, m3, _ = w.window(kernels.HIGH_MOMENTS, n)
-    biased = m3 * mx.sqrt(count) / (m2 * mx.sqrt(m2))
-    return finite(biased * mx.sqrt(count * (count - 1)) / (count - 2)) + w.gate(n, 3)
+    biased = m3 * sqrt(count) / (m2 * sqrt(m2))
+    return finite(biased * sqrt(count * (count - 1)) / (count - 2)) + w.gate(n, 3)
 
 
-def _kurt(w: Windows, n: int) -> mx.array:
+def _kurt(w: Windows, n: int) -> Series:
     count, _, m2, _, m4 = w.window(kernels.HIGH_MOMENTS, n)
     excess = count * m4 / (m2 * m2) - 3
     return finite(((count + 1) * excess + 6) * (count - 1) / ((count - 2) * (count - 3))) + w.gate(n, 4)
@@ -84,48 +82,51 @@ def _kurt(w: Windows, n: int) -> mx.array:
 # Two series, and a series against time
 
 
-def _cov(w: Windows, n: int, ddof: int) -> mx.array:
+def _cov(w: Windows, n: int, ddof: int) -> Series:
     count, *_, mxy = w.window(kernels.CO_MOMENTS, n)
     return mxy / (count - ddof) + w.gate(n, 1 + ddof)
 
 
-def _corr(w: Windows, n: int) -> mx.array:
+def _corr(w: Windows, n: int) -> Series:
     *_, mxx, myy, mxy = w.window(kernels.CO_MOMENTS, n)
-    return finite(mxy / (mx.sqrt(mxx) * mx.sqrt(myy))) + w.gate(n, 2)
+    return finite(mxy / (sqrt(mxx) * sqrt(myy))) + w.gate(n, 2)
 
 
-def _beta(w: Windows, n: int) -> mx.array:
+def _beta(w: Windows, n: int) -> Series:
     *_, myy, mxy = w.window(kernels.CO_MOMENTS, n)
     return finite(mxy / myy) + w.gate(n, 2)
 
 
-def _slope(w: Windows, n: int) -> mx.array:
+def _slope(w: Windows, n: int) -> Series:
     *_, mtt, mxt = w.window(kernels.TREND, n)
     return finite(mxt / mtt) + w.gate(n, 2)
 
 
-def _rsquare(w: Windows, n: int) -> mx.array:
+def _rsquare(w: Windows, n: int) -> Series:
     *_, mxx, mtt, mxt = w.window(kernels.TREND, n)
     return finite(mxt / mxx * (mxt / mtt)) + w.gate(n, 2)
 
 
-def _residual(w: Windows, n: int) -> mx.array:
+def _residual(w: Windows, n: int) -> Series:
     _, mean, time, _, mtt, mxt = w.window(kernels.TREND, n)
-    return finite(w.latest(n)[0] - mean + mxt / mtt * time) + w.gate(n, 2)
+    return finite(w.inputs[0] - mean + mxt / mtt * time) + w.gate(n, 2)
 
 
 # Weighted means
 
 
 def _taps(keep_share: float) -> int:
-    return max(1, math.ceil(math.log(RESIDUAL) / math.log(keep_share))) if keep_share else 1
+    """Slots that hold all but RESIDUAL of the weight, rounded up to two binary digits: such a window merges once."""
+    needed = max(1, math.ceil(math.log(RESIDUAL) / math.log(keep_share))) if keep_share else 1
+    half = 1 << needed.bit_length() - 1
+    return half + (1 << (needed - half - 1).bit_length() if needed > half else 0)
 
 
-def _decayed_mean(w: Windows, keep_share: float) -> mx.array:
+def _decayed_mean(w: Windows, keep_share: float) -> Series:
     taps = _taps(keep_share)
     total, weight = w.window(kernels.decayed(keep_share), taps)
     whole = (1 - keep_share**taps) / (1 - keep_share)
-    return total / weight + w.gate_where(taps, weight >= whole / 2)
+    return total / weight + w.gate_where(weight >= whole / 2)
 
 
 def _ema_keep(n: int) -> float:
@@ -136,10 +137,10 @@ def _wilder_keep(n: int) -> float:
     return 1 - 1 / n
 
 
-def _wma(w: Windows, n: int) -> mx.array:
+def _wma(w: Windows, n: int) -> Series:
     count, total, ages, aged = w.window(kernels.AGED, n)
     weight = n * count - ages
-    return (n * total - aged) / weight + w.gate_where(n, weight >= n * (n + 1) / 4)
+    return (n * total - aged) / weight + w.gate_where(weight >= n * (n + 1) / 4)
 
 
 OPERATORS = (

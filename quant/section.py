@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from quant.arrays import fill, keep, present, select
-from quant.elementwise import finite
+from quant.arrays import fill, finite, keep, present, select
 from quant.signature import Number, Operator
 
 INFINITY = float("inf")

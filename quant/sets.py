@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Any
 
 from quant.expression import ExpressionError, Source, syntax
 
-_KEYS = ("expr", "group", "description")
+_BOUNDS = ("low", "high", "nulls")
+_KEYS = ("expr", "group", "description", *_BOUNDS)
+_LARGEST = 3.4028234663852886e38  # of float32
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _PLACE = re.compile(r"{(\w+)}")
 
@@ -18,13 +21,19 @@ Declared = str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One expression: its name, text, group and description, and the file that declares it."""
+    """One expression: its name, text, group and description, the file that declares it, and what it may be.
+
+    low, high: a row with a value outside is rejected. nulls: the largest share of rows that may lack the value.
+    """
 
     name: str
     text: str
     group: str
     description: str = ""
     file: str = ""
+    low: float | None = None
+    high: float | None = None
+    nulls: float | None = None
 
 
 def expand(
@@ -35,8 +44,9 @@ def expand(
 ) -> dict[str, Entry]:
     """Entries by name, in order; a family gives one for each combination of its parameters.
 
-    An entry is its expression, or a mapping of `expr`, `group` (the set's name if absent), `description` and
-    parameters. A parameter is a list, or a key of `names` for a list of names. Raises ExpressionError.
+    An entry is its expression, or a mapping of `expr`, `group` (the set's name if absent), `description`, the bounds
+    `low`, `high` and `nulls`, and parameters. A parameter is a list, or a key of `names` for a list of names.
+    Raises ExpressionError.
     """
     entries: dict[str, Entry] = {}
     for set_name, declared in sets.items():
@@ -55,6 +65,7 @@ def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapp
     fields = {"expr": value} if isinstance(value, str) else dict(value)
     if not isinstance(fields.get("expr"), str):
         raise ExpressionError(f"{file}: {pattern} has no expr: write `{pattern}: {{expr: …}}`")
+    bounds = _bounds(pattern, fields, file)
     choices = {key: _choices(pattern, key, fields[key], file, names) for key in fields if key not in _KEYS}
     places = _PLACE.findall(pattern)
     for key in (*choices, *places):
@@ -68,7 +79,21 @@ def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapp
         _check_name(name, pattern, file)
         text = _bind(Source(fields["expr"].strip(), file, pattern), bound) if bound else fields["expr"]
         description = _filled(fields.get("description", ""), bound)
-        made.append(Entry(name, text, fields.get("group", set_name), description, file))
+        made.append(Entry(name, text, fields.get("group", set_name), description, file, **bounds))
+    return made
+
+
+def _bounds(pattern: str, fields: Mapping[str, Any], file: str) -> dict[str, float]:
+    """The bounds that an entry declares, checked."""
+    given = {key: fields[key] for key in _BOUNDS if fields.get(key) is not None}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+            raise ExpressionError(f"{file}: {pattern}: {key} is {value!r}, and must be a number of float32's range")
+    made = {key: float(value) for key, value in given.items()}
+    if made.get("low", -math.inf) > made.get("high", math.inf):
+        raise ExpressionError(f"{file}: {pattern}: low {given['low']} is above high {given['high']}: no value fits")
+    if not 0 <= made.get("nulls", 0) <= 1:
+        raise ExpressionError(f"{file}: {pattern}: nulls is {given['nulls']}, and must be a share from 0 to 1")
     return made
 
 
@@ -112,8 +137,8 @@ class _Binder(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         operator = node.func
-        match node:  # the symbol of of(…) is no name
-            case ast.Call(func=ast.Name(id="of"), args=[ast.Name(id=parameter), *_]) if parameter in self.bound:
+        match node:  # the symbol of of(…) and the horizon of at(…) are no names
+            case ast.Call(func=ast.Name(id="of" | "at"), args=[ast.Name(id=parameter), *_]) if parameter in self.bound:
                 node.args[0] = ast.Constant(str(self.bound[parameter]))
         self.generic_visit(node)
         if isinstance(node.func, ast.Constant):  # a number named like an operator does not replace it

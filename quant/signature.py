@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import mlx.core as mx
+from typing import Any
 
 LONGEST_WINDOW = 10_000
 
@@ -23,14 +22,15 @@ class Number:
 class Operator:
     """An operator computed by Python code.
 
-    compute: series and numbers to an array; where `rolling`, `Windows` over series and numbers to the rows
-    of full windows. reads: numbers to the first and last slot it reads, relative to its own.
+    compute: series and numbers to a series; where `rolling`, `Windows` over series and numbers to a series; across
+    the section, MLX arrays [rows, symbols] and numbers to such an array. reads: numbers to the first and last slot
+    it reads, relative to its own.
     """
 
     name: str
     series: tuple[str, ...]
     numbers: tuple[Number, ...]
-    compute: Callable[..., mx.array]
+    compute: Callable[..., Any]
     reads: Callable[..., tuple[int, int]]
     summary: str
     rolling: bool = False

@@ -6,10 +6,8 @@ maxima, so it is elementwise over shifted arrays like every other rule, and wind
 
 import math
 
-import mlx.core as mx
-
-from quant.arrays import fill
 from quant.kernels import COUNT, Rule, State, Windows
+from quant.primitive import Series, absolute, fill, maximum, minimum
 
 ABSENT = 3e38  # sorts after every value, and times 0 it is 0, which infinity is not
 
@@ -19,11 +17,11 @@ def _merged(a: State, b: State) -> State:
     if not a or not b:
         return a + b
     if len(a) == len(b) == 1:
-        return mx.minimum(a[0], b[0]), mx.maximum(a[0], b[0])
+        return minimum(a[0], b[0]), maximum(a[0], b[0])
     evens, odds = _merged(a[::2], b[::2]), _merged(a[1::2], b[1::2])
     merged = [evens[0]]
     for odd, even in zip(odds, evens[1:], strict=False):
-        merged += [mx.minimum(odd, even), mx.maximum(odd, even)]
+        merged += [minimum(odd, even), maximum(odd, even)]
     paired = min(len(odds), len(evens) - 1)
     return (*merged, *odds[paired:], *evens[1 + paired :])
 
@@ -32,7 +30,7 @@ def _merged(a: State, b: State) -> State:
 SORTED = Rule(lambda x: (fill(x, ABSENT),), lambda a, b, _: _merged(a, b))
 
 
-def quantile(w: Windows, n: int, q: float) -> mx.array:
+def quantile(w: Windows, n: int, q: float) -> Series:
     """The q-quantile of the present values, interpolated linearly between the two nearest (Hyndman and Fan's type 7).
 
     How many values are present differs from slot to slot, so each sorted value is weighted by how near its
@@ -40,9 +38,9 @@ def quantile(w: Windows, n: int, q: float) -> mx.array:
     """
     ordered = w.window(SORTED, n)
     (count,) = w.window(COUNT, n)
-    place = q * mx.maximum(count - 1, 0.0)
+    place = q * maximum(count - 1, 0.0)
     first, last = math.floor(q * ((n + 1) // 2 - 1)), math.ceil(q * (n - 1))
     total = w.gate(n)
     for at in range(first, last + 1):
-        total = total + ordered[at] * mx.maximum(1 - mx.abs(place - at), 0.0)
+        total = total + ordered[at] * maximum(1 - absolute(place - at), 0.0)
     return total

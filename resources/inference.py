@@ -1,10 +1,10 @@
 """Client of the inference service: what the pipeline and the command line ask of it, over HTTP."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx
@@ -110,15 +110,22 @@ class Inference:
         ]
         return self._predict({"horizon": horizon, "rows": rows})
 
-    def predict_bars(self, horizon: str, bars: pl.DataFrame, last: int = 1, absent: Collection[str] = ()) -> Predicted:
+    def predict_bars(
+        self,
+        horizon: str,
+        bars: pl.DataFrame,
+        last: int = 1,
+        absent: Collection[str] = (),
+        at: Mapping[str, pl.DataFrame] = MappingProxyType({}),
+    ) -> Predicted:
         """Predict the newest `last` slots from bars.
 
         bars: rows of the bars table, the whole section where the model needs it, reaching its look-back.
-        absent: symbols of the section that truly have no bar in this window.
+        absent: symbols of the section that truly have no bar in this window. at: bars of the other horizons that the
+        model reads, by name.
         """
-        sent = bars.drop("known_at", "source", strict=False)
-        names = [name for name in sent.columns if name not in ("symbol", "timestamp")]
-        body = {"horizon": horizon, "bars": _json_rows(sent, names), "last": last, "absent": sorted(absent)}
+        others = {name: _json_bars(theirs) for name, theirs in at.items()}
+        body = {"horizon": horizon, "bars": _json_bars(bars), "last": last, "absent": sorted(absent), "at": others}
         return self._predict(body)
 
     def _predict(self, body: dict[str, Any]) -> Predicted:
@@ -152,6 +159,11 @@ class Inference:
             )
         problem = response.json()
         raise InferenceError(f"{self.url}{path}: {problem['detail']}", problem)
+
+
+def _json_bars(bars: pl.DataFrame) -> list[dict[str, Any]]:
+    sent = bars.drop("known_at", "source", strict=False)
+    return _json_rows(sent, [name for name in sent.columns if name not in ("symbol", "timestamp")])
 
 
 def _json_rows(frame: pl.DataFrame, numbers: Collection[str]) -> list[dict[str, Any]]:

@@ -25,7 +25,11 @@ class Settings(dg.ConfigurableResource):
     def horizon(self, name: str) -> Horizon:
         """The resolved config of one horizon under this run's overrides; ConfigError on a structural one."""
         check_value_only(self.overrides)
-        words = structural_overrides()
-        if not any(word.startswith("horizon=") for word in words):
-            words = [f"horizon={name}", *words]
-        return compose([*words, *self.overrides])[name]
+        words = [*structural_overrides(), *self.overrides]
+        if any(word.startswith("horizon=") for word in words):
+            return compose(words)[name]
+        found = compose([f"horizon={name}", *words])[name]
+        if not found.at:
+            return found
+        # In the code location every horizon is asked for, so the overrides shape the ones that this one reads too.
+        return compose([f"horizon={','.join([name, *found.at])}", *words])[name]

@@ -1,12 +1,13 @@
 """Raw bars from clients: checked, so that a refusal names its field and row, then predicted by the bundle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from quant.bundle import Bundle, BundleError
+from quant.grid import Grid
 from quant.inputs import names
 from serving.messages import Bar, PredictBars, Prediction
 from serving.problems import Problem, field_error, nearest, refuse_fields
@@ -16,26 +17,48 @@ _NUMBERS = [name for name in Bar.model_fields if name not in ("symbol", "timesta
 
 def predict(bundle: Bundle, body: PredictBars) -> list[Prediction]:
     """Predictions of the newest `last` slots by (timestamp, symbol); 422 where bars are wrong or too few."""
-    frame = _frame(body.bars, _extras(body.bars, bundle))
-    if errors := [*_unknown_symbols(frame, bundle), *_off_grid(frame, bundle), *_repeated(frame)]:
+    recipe = bundle.recipe
+    if errors := list(_unknown_horizons(body.at, recipe.reads)):
         raise refuse_fields("wrong-bars", errors)
+    frame = _checked(body.bars, ["bars"], bundle, recipe.grid, bundle.columns)
+    others = {
+        name: _checked(bars, ["at", name], bundle, recipe.others[name].grid, bundle.columns_of(name))
+        for name, bars in body.at.items()
+    }
     try:
-        predicted = bundle.predict_bars(frame, body.last, body.absent)
+        predicted = bundle.predict_bars(frame, body.last, body.absent, others)
     except BundleError as error:
         raise Problem(422, "bars-do-not-suffice", str(error), look_back=bundle.recipe.lookback) from error
     return [Prediction(**row) for row in predicted.to_dicts()]
 
 
-def _extras(bars: Sequence[Bar], bundle: Bundle) -> list[str]:
+def _checked(
+    bars: Sequence[Bar], where: Sequence[str | int], bundle: Bundle, grid: Grid, columns: Sequence[str]
+) -> pl.DataFrame:
+    """Rows of the bars table of one horizon; 422 that names the bars at fault."""
+    frame = _frame(bars, _extras(bars, where, columns))
+    if errors := [*_unknown_symbols(frame, where, bundle), *_off_grid(frame, where, grid), *_repeated(frame, where)]:
+        raise refuse_fields("wrong-bars", errors)
+    return frame
+
+
+def _unknown_horizons(given: Iterable[str], known: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for name in given:
+        if name not in known:
+            reads = f"only {', '.join(known)}" if known else "none"
+            yield field_error(["at", name], f"this model reads no horizon {name!r}, {reads}", nearest(name, known))
+
+
+def _extras(bars: Sequence[Bar], where: Sequence[str | int], columns: Sequence[str]) -> list[str]:
     """Columns beyond the standard ones that the expressions read: every bar must name them."""
-    wanted = [name for name in bundle.columns if name not in names()]
+    wanted = [name for name in columns if name not in names()]
     errors = []
     for index, bar in enumerate(bars):
         for name in wanted:
             if name not in bar.extras:
                 near = nearest(name, bar.extras)
                 detail = f"the expressions read column {name!r}: send it, null where it has no value"
-                errors.append(field_error(["bars", index, name], detail, near))
+                errors.append(field_error([*where, index, name], detail, near))
     if errors:
         raise refuse_fields("wrong-bars", errors)
     return wanted
@@ -60,23 +83,22 @@ def _frame(bars: Sequence[Bar], extras: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def _unknown_symbols(frame: pl.DataFrame, bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle) -> Iterator[dict[str, Any]]:
     known = list(bundle.recipe.symbols)
     for index in (~frame["symbol"].is_in(known)).arg_true():
         symbol = frame["symbol"][index]
         detail = f"{symbol!r} is not a symbol of this model"
-        yield field_error(["bars", index, "symbol"], detail, nearest(symbol, known))
+        yield field_error([*where, index, "symbol"], detail, nearest(symbol, known))
 
 
-def _off_grid(frame: pl.DataFrame, bundle: Bundle) -> Iterator[dict[str, Any]]:
-    grid = bundle.recipe.grid
+def _off_grid(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid) -> Iterator[dict[str, Any]]:
     stamps = frame["timestamp"].dt.replace_time_zone(None).to_numpy()
     for index in np.flatnonzero(~grid.contains(stamps)).tolist():
         detail = f"{stamps[index]}Z is not the start of a {grid.interval} bar of calendar {grid.calendar.name}"
-        yield field_error(["bars", index, "timestamp"], detail)
+        yield field_error([*where, index, "timestamp"], detail)
 
 
-def _repeated(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def _repeated(frame: pl.DataFrame, where: Sequence[str | int]) -> Iterator[dict[str, Any]]:
     first = frame.select(pl.struct("symbol", "timestamp").is_first_distinct()).to_series()
     for index in (~first).arg_true():
-        yield field_error(["bars", index], "this symbol and timestamp were sent before")
+        yield field_error([*where, index], "this symbol and timestamp were sent before")

@@ -71,6 +71,9 @@ class PredictBars(Message):
     bars: list[Bar] = Field(min_length=1, max_length=MAX_BARS)
     last: int = Field(default=1, ge=1, le=MAX_LAST, description="predict the newest so many slots of the grid")
     absent: list[str] = Field(default=[], description="symbols of the section that truly have no bar in this window")
+    at: dict[str, Annotated[list[Bar], Field(max_length=MAX_BARS)]] = Field(
+        default={}, description="bars of the other horizons that the expressions read (`at` in `GET /models`), by name"
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -128,6 +131,15 @@ class Predictions(Message):
     predictions: list[Prediction]
 
 
+class OtherBars(Message):
+    """What the expressions read of another horizon: its bars must be sent beside the horizon's own."""
+
+    interval: str
+    calendar: str
+    look_back: int = Field(description="slots before the newest that had closed at the first slot of the own look-back")
+    columns: list[str] = Field(description="bar columns and calendar fields that the expressions read")
+
+
 class Model(Message):
     """What serves one horizon and what it needs, or why nothing does."""
 
@@ -149,6 +161,7 @@ class Model(Message):
     symbols: list[str] = []
     factors: list[str] = []
     columns: list[str] = Field(default=[], description="bar columns and calendar fields that the expressions read")
+    at: dict[str, OtherBars] = Field(default={}, description="the other horizons that the expressions read, by name")
     label: dict[str, Any] = {}
     scores: dict[str, Any] = {}
 

@@ -3,7 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
-from serving.messages import Health, HorizonHealth, Model
+from quant.bundle import Bundle
+from serving.messages import Health, HorizonHealth, Model, OtherBars
 from serving.predictors import Predictors
 
 
@@ -49,9 +50,20 @@ def model(predictors: Predictors, horizon: str) -> Model:
         symbols=list(bundle.recipe.symbols),
         factors=list(bundle.factors),
         columns=list(bundle.columns),
+        at={name: _other(bundle, name) for name in bundle.recipe.reads},
         label=dict(bundle.manifest["label"]),
         scores=dict(bundle.scores),
         problem=problem,
+    )
+
+
+def _other(bundle: Bundle, horizon: str) -> OtherBars:
+    other = bundle.recipe.others[horizon]
+    return OtherBars(
+        interval=other.interval,
+        calendar=other.calendar.name,
+        look_back=bundle.recipe.reach[horizon],
+        columns=list(bundle.columns_of(horizon)),
     )
 
 

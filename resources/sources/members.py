@@ -1,10 +1,9 @@
 """Membership of a universe by date, from a file."""
 
-from pathlib import Path
-
 import polars as pl
 
-from resources.sources import SourceError
+from resources.sources.errors import SourceError
+from resources.sources.tables import read_table
 
 SCHEMA = {"symbol": pl.String, "start": pl.Date, "end": pl.Date}
 
@@ -14,14 +13,7 @@ def read_members(path: str) -> pl.DataFrame:
 
     Raises SourceError for a file that is absent, lacks a column, or has overlapping intervals of one symbol.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise SourceError(f"universe.members: there is no file {path}")
-    table = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, try_parse_dates=True)
-    if missing := [name for name in SCHEMA if name not in table.columns]:
-        raise SourceError(
-            f"universe.members: {path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}"
-        )
+    table = read_table("universe.members", path, list(SCHEMA))
     table = table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()).sort("symbol", "start")
     before = pl.col("end").shift().over("symbol")
     first = pl.int_range(pl.len()).over("symbol") == 0

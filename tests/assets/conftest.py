@@ -66,7 +66,7 @@ class Pipeline:
         self.clock = FixedClock(NOW)
         self.lake, self.registry = Lake(f"{root}/lake"), Registry(root, self.clock)
         graph = build(self.horizons, clock=self.clock)
-        self._assets = {asset.key: asset for asset in graph.assets or () if isinstance(asset, dg.AssetsDefinition)}
+        self.assets = {asset.key: asset for asset in graph.assets or () if isinstance(asset, dg.AssetsDefinition)}
         self._resources = {**(graph.resources or {}), "registry": self.registry}
         if store is not None:
             self._resources["store"] = store
@@ -77,7 +77,7 @@ class Pipeline:
 
     def partition_keys(self, horizon: str = "5m") -> list[str]:
         """Every partition of the horizon's tables."""
-        found = self._assets[names.key(horizon, "bars")].partitions_def
+        found = self.assets[names.key(horizon, "bars")].partitions_def
         assert found is not None
         return list(found.get_partition_keys())
 
@@ -89,11 +89,11 @@ class Pipeline:
         chosen = sorted(keys or self.partition_keys(horizon))
         for step in steps:
             key = names.key(horizon, step)
-            partitioned = self._assets[key].partitions_def is not None
+            partitioned = self.assets[key].partitions_def is not None
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv(OVERRIDES_VARIABLE, shlex.join(self.words))
                 result = dg.materialize(
-                    list(self._assets.values()),
+                    list(self.assets.values()),
                     selection=[key],
                     instance=self._instance,
                     resources=self._resources,

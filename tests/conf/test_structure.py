@@ -67,7 +67,7 @@ def test_a_refused_word_does_not_repeat_a_secret() -> None:
 def test_everything_the_graph_is_drawn_from_is_structural() -> None:
     groups = {"source", "universe", "calendar", "features", "factors", "store", "serving"}
     shapes = {key for key in Horizon.model_fields if is_structural([key])}
-    assert shapes == {"interval", "bars", "partition"} | groups
+    assert shapes == {"interval", "bars", "partition", "at"} | groups
 
 
 def test_a_horizon_cannot_be_changed(folder: Path) -> None:

@@ -30,8 +30,8 @@ defaults:
   - override /source: synthetic
   - override /universe: demo
   - override /calendar: XNYS
-  - override /features: [technical]
-  - override /factors: [pass_through, cross_section]
+  - override /features: [volatility]
+  - override /factors: [pass_through]
   - override /label: forward_return
 
 interval: 30m

@@ -1,8 +1,9 @@
 """A small market with gaps, for tests of expressions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from quant.panel import Panel
@@ -25,7 +26,9 @@ def make_market(slots: int = 400, symbols: int = 5, missing: float = 0.06, seed:
         "close": close,
         "volume": random.integers(0, 5_000, shape).astype(float),
         "session_progress": np.repeat((np.arange(slots) % 78 / 78)[:, None], symbols, axis=1),
+        "minute_of_session": np.repeat((np.arange(slots) % 78)[:, None], symbols, axis=1),
         "bar_of_session": np.repeat((np.arange(slots) % 78)[:, None], symbols, axis=1),
+        "day_of_week": np.repeat((np.arange(slots) // 78 % 5)[:, None], symbols, axis=1),
     }
     absent = random.random(shape) < missing
     if missing:
@@ -40,3 +43,36 @@ def make_market(slots: int = 400, symbols: int = 5, missing: float = 0.06, seed:
 @pytest.fixture(scope="session")
 def market() -> Market:
     return make_market
+
+
+Oracle = Callable[[pd.DataFrame], pd.Series | np.ndarray]
+Agrees = Callable[..., None]
+
+
+def assert_agrees(
+    found: Mapping[str, np.ndarray],
+    oracles: Mapping[str, Oracle],
+    bars: pd.DataFrame,
+    *,
+    warm: int,
+    tolerance: float,
+    loose: Mapping[str, float],
+) -> None:
+    """Each value [T, S] of the first symbol is its oracle's of `bars`, within `tolerance` of its standard deviations.
+
+    warm: slots that are not looked at. loose: other tolerances, by name. A value that the oracle does not have is
+    not judged; one that only the oracle has may be a tenth.
+    """
+    for name, oracle in oracles.items():
+        expected = np.asarray(oracle(bars), dtype=np.float64)[warm:]
+        values = found[name][warm:, 0].astype(np.float64)
+        judged = np.isfinite(values) & np.isfinite(expected)
+        assert judged.mean() > 0.5, f"{name}: {judged.mean():.0%} judged"
+        assert (np.isfinite(values) | ~np.isfinite(expected)).mean() > 0.9, f"{name} is missing where its oracle is not"
+        off = np.abs(values - expected)[judged].max() / expected[judged].std()
+        assert off < loose.get(name, tolerance), f"{name}: {off:.1e} of its deviation"
+
+
+@pytest.fixture(scope="session")
+def agrees() -> Agrees:
+    return assert_agrees

@@ -175,5 +175,6 @@ def test_a_message_names_the_file_the_entry_and_the_column() -> None:
     with pytest.raises(ExpressionError) as caught:
         parse("é_1 + clse", file="conf/features/mine.yaml", entry="my_feature", names={"é_1": column("close")})
     assert str(caught.value) == (
-        "conf/features/mine.yaml: my_feature, column 7: unknown name clse\n  é_1 + clse\n        ^"
+        "conf/features/mine.yaml: my_feature, column 7: unknown name clse: no column, no attribute of the universe, "
+        "no earlier entry\n  é_1 + clse\n        ^"
     )

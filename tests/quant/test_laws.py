@@ -4,6 +4,7 @@ Every operator, every composite and every shipped set is held to each law, on pa
 """
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,25 @@ from hypothesis import strategies as st
 
 import conf
 from quant.graph import ordered
+from quant.inputs import CALENDAR
 from quant.operators import COMPOSITES, OPERATORS
 from quant.panel import Panel, instants
 from quant.program import Program
 from quant.sets import Entry, expand
 from quant.signature import Composite, Operator
 
-BARS = ("open", "high", "low", "close", "volume", "session_progress", "bar_of_session")
+PRICED = ("open", "high", "low", "close", "volume")
+BARS = (*PRICED, *CALENDAR)
 SERIES = ("close", "open", "high")
 WINDOWS = (2, 5, 13)  # one block, two blocks, three blocks of the doubling kernel
 SLOTS = 420
 SETS = (
     ("features", "technical"),
+    ("features", "volatility"),
+    ("features", "liquidity"),
+    ("features", "momentum"),
     ("features", "regime"),
+    ("features", "regime_vix"),
     ("features", "alpha158"),
     ("features", "alpha360"),
     ("factors", "cross_section"),
@@ -91,7 +98,7 @@ def every_operator() -> Program:
 
 def shipped(group: str, name: str) -> dict[str, Entry]:
     text = (Path(conf.__file__).parent / group / f"{name}.yaml").read_text()
-    text = text.replace("${universe.reference}", "S0")
+    text = text.replace("${universe.reference}", "S0").replace('"VIX"', '"S0"')
     return expand({name: yaml.safe_load(text)}, file_of=lambda name: f"{name}.yaml")
 
 
@@ -103,7 +110,16 @@ def every_set() -> Program:
     return Program.compile(entries, BARS)
 
 
+@cache
+def every_feature() -> Program:
+    """Every operator that does not look ahead."""
+    whole = every_operator()
+    past = {name: text for name, text in whole.texts.items() if not whole.outputs[name].lookahead}
+    return Program.compile(past, BARS)
+
+
 PROGRAMS = pytest.mark.parametrize("program", [every_operator(), every_set()], ids=["operators", "sets"])
+LIVE = pytest.mark.parametrize("program", [every_feature(), every_set()], ids=["operators", "sets"])
 
 
 def same_bits(found: np.ndarray, expected: np.ndarray) -> bool:
@@ -214,15 +230,52 @@ def test_no_value_moves_when_every_later_bar_changes(program: Program, seed, mis
     assert_same(program, changed, before, rows)
 
 
+@PROGRAMS
+@law
+@given(seed=seeds, missing=shares, slots=st.integers(1, SLOTS), share=st.floats(0, 1))
+def test_the_machine_has_the_bits_of_mlx(program: Program, seed, missing, slots, share, market) -> None:
+    panel = market(slots, 4, missing, seed)
+    asked = max(1, round(share * slots))
+    found, expected = program.native.run(panel, asked), program.eager.run(panel, asked)
+    for name, machine, mlx in zip(program.names, found, expected, strict=True):
+        assert same_bits(machine, mlx), program.texts[name]
+
+
+@LIVE
+@law
+@given(seed=seeds, missing=shares, cuts=st.sets(st.integers(1, SLOTS - 1), max_size=30))
+def test_a_live_state_equals_the_batch(program: Program, seed, missing, cuts, market) -> None:
+    """Bar by bar, or several at once: every value of every bar."""
+    panel = market(SLOTS, 4, missing, seed)
+    whole = program.run(panel)
+    live = program.live(panel.symbols)
+    edges = [0, *sorted(cuts), SLOTS]
+    for start, stop in pairwise(edges):
+        values = live.advance(panel.between(start, stop))
+        assert_same(program, values, whole, lambda _, start=start, stop=stop: (slice(None), slice(start, stop)))
+
+
+def test_a_live_state_refuses_what_it_cannot_go_on_with(market) -> None:
+    panel = market(10, 3, missing=0)
+    with pytest.raises(ValueError, match="a program that looks ahead has no live state"):
+        Program.compile({"y": "lead(close, 1) / close"}, BARS, lookahead=True).live(panel.symbols)
+    live = Program.compile({"x": "close / lag(open, 2)"}, BARS).live(panel.symbols)
+    with pytest.raises(ValueError, match="the panel's symbols are not those of the live state"):
+        live.advance(symbols(panel, [1, 0, 2]))
+    with pytest.raises(ValueError, match="the panel lacks column open"):
+        live.advance(Panel(panel.time, panel.symbols, {"close": panel.columns["close"]}))
+
+
 def test_a_value_has_the_same_bits_at_every_place_of_an_array(market) -> None:
     """Vector and remainder loops of a backend must round alike: arrays of 1 to 70 values."""
     elementwise = [operator for operator in OPERATORS.values() if not operator.numbers and not operator.crosses]
     program = Program.compile({f"e{at}": examples(made)[0] for at, made in enumerate(elementwise)}, BARS)
     panel = market(70, 1, missing=0)
-    whole = program.run(panel)
-    for size in range(1, 71):
-        part = program.run(panel.between(70 - size, 70))
-        assert_same(program, part, whole, lambda _, size=size: (slice(None), slice(70 - size, None)))
+    for evaluator in (program.native, program.eager):
+        whole = dict(zip(program.names, evaluator.run(panel, 70), strict=True))
+        for size in range(1, 71):
+            part = dict(zip(program.names, evaluator.run(panel.between(70 - size, 70), size), strict=True))
+            assert_same(program, part, whole, lambda _, size=size: (slice(None), slice(70 - size, None)))
 
 
 @PROGRAMS
@@ -240,13 +293,22 @@ def real(market_data: Path) -> Panel:
     """Two weeks of thinly traded minute bars: nine symbols, most slots missing for some of them."""
     frame = pl.read_parquet(market_data / "dev_eq_us_1m_2024.parquet")
     frame = frame.filter(pl.col("timestamp").dt.date().is_between(pl.date(2024, 7, 1), pl.date(2024, 7, 12)))
-    frame = frame.with_columns(session_progress=pl.lit(0.5), symbol=pl.col("symbol").replace("AZO", "S0"))
+    frame = frame.with_columns(symbol=pl.col("symbol").replace("AZO", "S0"))
     time = np.unique(instants(frame["timestamp"]))
-    bars = Panel.from_frame(frame, time, sorted(frame["symbol"].unique()), BARS[:-1])
-    opens = np.flatnonzero(np.diff(time.astype("datetime64[D]"), prepend=time[:1] - np.timedelta64(1, "D")))
-    place = np.arange(len(time)) - opens[np.searchsorted(opens, np.arange(len(time)), side="right") - 1]
-    of_session = np.repeat(place.astype(np.float32)[:, None], len(bars.symbols), axis=1)
-    return bars.joined(Panel(time, bars.symbols, {"bar_of_session": of_session}))
+    bars = Panel.from_frame(frame, time, sorted(frame["symbol"].unique()), PRICED)
+    days = time.astype("datetime64[D]")
+    place = np.arange(len(time)) - np.searchsorted(days, days)  # of each slot in its day
+    fields = {
+        "minute_of_session": place,
+        "session_progress": place / 390,
+        "day_of_week": (days.astype(int) + 3) % 7,
+        "bar_of_session": place,
+    }
+    dense = {
+        name: np.repeat(values.astype(np.float32)[:, None], len(bars.symbols), axis=1)
+        for name, values in fields.items()
+    }
+    return bars.joined(Panel(time, bars.symbols, dense))
 
 
 @PROGRAMS
@@ -255,6 +317,7 @@ def test_the_laws_hold_on_real_bars_with_gaps(program: Program, real: Panel) -> 
     slots = len(real.time)
     whole = program.run(real)
     assert_same(program, program.run(real, chunk=997), whole)
+    assert_same(program, dict(zip(program.names, program.eager.run(real, slots), strict=True)), whole)
     start = slots // 3
 
     def rows(name: str) -> tuple[slice, slice]:

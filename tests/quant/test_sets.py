@@ -9,12 +9,13 @@ import yaml
 
 import conf
 from quant.expression import ExpressionError
+from quant.inputs import CALENDAR
 from quant.panel import Panel
 from quant.program import Program
 from quant.sets import Entry, expand
 
 CONF = Path(conf.__file__).parent
-BARS = ("open", "high", "low", "close", "volume", "session_progress")
+BARS = ("open", "high", "low", "close", "volume", *CALENDAR)
 
 
 def expanded(declared: dict[str, Any], **names: list[str]) -> dict[str, Entry]:
@@ -26,6 +27,11 @@ def test_an_entry_is_its_expression_or_says_more() -> None:
     assert entries["a"] == Entry("a", "close", "mine", "", "conf/features/mine.yaml")
     assert entries["b"] == Entry("b", "open", "bar", "the open", "conf/features/mine.yaml")
     assert list(entries) == ["a", "b"]
+
+
+def test_every_member_of_a_family_has_the_bounds_that_it_declares() -> None:
+    entries = expanded({"r_{n}": {"expr": "rsi(close, n)", "n": [6, 14], "low": 0, "high": 100, "nulls": 0.1}})
+    assert [(entry.low, entry.high, entry.nulls) for entry in entries.values()] == [(0.0, 100.0, 0.1)] * 2
 
 
 def test_a_family_expands_over_every_combination_of_its_parameters() -> None:
@@ -76,6 +82,10 @@ def test_fractions_and_negative_numbers_give_readable_names() -> None:
         ({"1a": "close"}, "1a is not a name"),
         ({"__x": "close"}, "__x is not a name"),
         ({"a": {"expr": "close", "descripton": "x"}}, "parameter descripton"),
+        ({"a": {"expr": "close", "low": "0"}}, "a: low is '0', and must be a number"),
+        ({"a": {"expr": "close", "high": 1e39}}, "a: high is 1e[+]39, and must be a number of float32"),
+        ({"a": {"expr": "close", "low": 2, "high": 1}}, "low 2 is above high 1: no value fits"),
+        ({"a": {"expr": "close", "nulls": 1.5}}, "nulls is 1.5, and must be a share"),
     ],
 )
 def test_a_malformed_entry_is_refused_with_its_file_and_name(declared: dict, message: str) -> None:
@@ -96,7 +106,7 @@ def shipped(group: str, *names: str, **lists: list[str]) -> dict[str, Entry]:
 def test_the_shipped_sets_compile_without_look_ahead() -> None:
     features = shipped("features", "technical")
     program = Program.compile(features, BARS, section=False)
-    assert len(program.names) >= 40
+    assert len(program.names) >= 100
     assert all(entry.description and entry.group != "technical" for entry in features.values())
     factors = shipped("factors", "pass_through", "cross_section", features=list(features))
     crossed = Program.compile(factors, (*BARS, *features))

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from quant.bundle import Bundle, build
 from quant.folds import holdout
 from quant.grid import CalendarSpec
 from quant.inputs import names
-from quant.recipe import Recipe
+from quant.recipe import NO_BARS, Recipe
 from quant.train import fit
 from resources.inference import Inference
 from resources.registry import Registry
@@ -73,9 +73,9 @@ def random_bars(made: Recipe, seed: int = 7) -> pl.DataFrame:
     return pl.concat(frames).sort("timestamp", "symbol")
 
 
-def train(made: Recipe, bars: pl.DataFrame, seed: int) -> Bundle:
+def train(made: Recipe, bars: pl.DataFrame, seed: int, others: Mapping[str, pl.DataFrame] = NO_BARS) -> Bundle:
     """A bundle whose label is the next bar's return plus noise of its own seed."""
-    keys, X = made.rows(bars)
+    keys, X = made.rows(bars, others=others)
     y = np.nan_to_num(X[:, 0]) + np.random.default_rng(seed).normal(0, 1e-3, len(X))
     clock = keys["timestamp"].dt.epoch("us").to_numpy()
     split = holdout(clock, clock + 300_000_000, valid=0.2, test=0.2, embargo=0)
@@ -92,6 +92,7 @@ def train(made: Recipe, bars: pl.DataFrame, seed: int) -> Bundle:
         label={"name": "forward_return", "text": "lead(close, 1) / close - 1", "lookahead": 1},
         digests={"content": "c", "config": f"seed {seed}", "source": "s", "lock": "l"},
         golden_bars=bars.filter(pl.col("timestamp").is_in(newest.implode())),
+        golden_others=others,
         counts=split.counts,
         spans={},
         scores={"test": {"ic": 0.1}},
@@ -116,6 +117,16 @@ def train_bundle() -> Callable[..., Bundle]:
 
     def made(bars: pl.DataFrame, factors: dict[str, str], extras: tuple[str, ...]) -> Bundle:
         return train(recipe(factors, extras), bars, seed=3)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def train_across() -> Callable[..., Bundle]:
+    """Train a bundle of a recipe that reads the bars of other horizons."""
+
+    def made(recipe: Recipe, bars: pl.DataFrame, others: Mapping[str, pl.DataFrame]) -> Bundle:
+        return train(recipe, bars, seed=4, others=others)
 
     return made
 

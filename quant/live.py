@@ -1,0 +1,96 @@
+"""The live state of a program: it goes on by a bar of every symbol, without its window being computed again."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from quant.evaluation import compute
+from quant.native import Native, Run
+from quant.panel import Floats, Panel
+from quant.primitive import Step
+from quant.registers import Code
+from quant.stages import is_outside, plain
+
+
+class Live:
+    """Registers of a program for some symbols; at first every bar so far is missing. One thread at a time.
+
+    Give it at least the program's look-back of slots and what follows has the bits that `Program.run` gives.
+    """
+
+    def __init__(self, native: Native, names: Sequence[str], symbols: Sequence[str]) -> None:
+        if any(output.shift < 0 for output in native.outputs):
+            raise ValueError("a program that looks ahead has no live state")
+        self.names, self.symbols = tuple(names), tuple(symbols)
+        self._native = native
+        self._runs = [Run(code, max(len(symbols), 1)) for code in native.stages]
+        self._past = {step: self._rest(step, slots) for step, slots in self._read_back().items()}
+
+    def advance(self, panel: Panel) -> dict[str, Floats]:
+        """Values of the panel's slots, float32 [T, S] by name: the slots that follow those seen so far.
+
+        Raises ValueError for a panel of other symbols or without a column that the program reads.
+        """
+        if panel.symbols != self.symbols:
+            raise ValueError("the panel's symbols are not those of the live state")
+        slots = len(panel.time)
+        values = np.empty((len(self.names), slots, len(self.symbols)), np.float32)
+        made: dict[Step, Floats] = {}
+        for run in self._runs:
+            code = run.code
+            inputs = [self._load(step, panel, made) for step in code.loads]
+            handed = np.empty((len(code.stage.handed), slots, len(self.symbols)), np.float32)
+            if inputs:
+                run.advance(0, np.stack(inputs), handed, values, 0, (0, slots))
+            made |= zip(code.stage.handed, handed, strict=True)
+            self._outside(code, panel, made)
+            for place, output in code.stage.outputs.items():
+                if is_outside(output.step):
+                    found = self._behind(output.step, output.shift, panel, made)
+                    values[place] = found + (found - found)
+        for step, past in self._past.items():
+            self._past[step] = np.concatenate([past, self._load(step, panel, made)])[-len(past) :]
+        return dict(zip(self.names, values, strict=True))
+
+    def _outside(self, code: Code, panel: Panel, made: dict[Step, Floats]) -> None:
+        for step in code.stage.outside:
+            args = (
+                mx.array(float(arg.fixed[0]) if arg.op == "constant" else self._behind(arg, lag, panel, made))
+                for arg, lag in zip(map(plain, step.args), step.lags, strict=True)
+            )
+            made[step] = np.array(compute(step, self.symbols, *args))
+
+    def _load(self, step: Step, panel: Panel, made: dict[Step, Floats]) -> Floats:
+        if step.op != "column":
+            return made[step]
+        name = str(step.fixed[0])
+        if name not in panel.columns:
+            raise ValueError(f"the panel lacks column {name}; it has {', '.join(sorted(panel.columns))}")
+        return panel.columns[name]
+
+    def _behind(self, step: Step, lag: int, panel: Panel, made: dict[Step, Floats]) -> Floats:
+        """The step's values `lag` slots before each of the panel's."""
+        now = self._load(step, panel, made)
+        if not lag:
+            return now
+        known = np.concatenate([self._past[step], now])
+        return known[len(known) - len(now) - lag : len(known) - lag]
+
+    def _read_back(self) -> dict[Step, int]:
+        """How far back MLX and the outputs read steps that no register keeps."""
+        reads = [
+            (plain(arg), lag)
+            for code in self._native.stages
+            for step in code.stage.outside
+            for arg, lag in zip(step.args, step.lags, strict=True)
+        ]
+        reads += [(output.step, output.shift) for output in self._native.outputs if is_outside(output.step)]
+        slots: dict[Step, int] = {}
+        for step, lag in reads:
+            if lag and not step.is_constant:
+                slots[step] = max(slots.get(step, 0), lag)
+        return slots
+
+    def _rest(self, step: Step, slots: int) -> Floats:
+        return np.full((slots, len(self.symbols)), self._native.rest[step], np.float32)
