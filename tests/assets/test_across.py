@@ -191,4 +191,5 @@ def test_a_run_reads_the_other_horizon_as_the_code_location_does(
     monkeypatch.setenv(OVERRIDES_VARIABLE, shlex.join(words))
     found = Settings().horizon("5m")
     assert found == compose([f"horizon={','.join(horizons())}", *words])["5m"]
+    assert found.at is not None
     assert found.at["1h"].features["hourly"]["momentum_1h"] == "close / lag(close, 5) - 1"
