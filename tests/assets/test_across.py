@@ -65,7 +65,7 @@ def made(sets: None, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 
 def test_a_value_is_that_of_the_newest_hour_that_had_closed(made: Pipeline) -> None:
-    """Against Polars' as-of join of the bars tables. An hour is known when it ends, also where its last minutes lack."""
+    """Against Polars' as-of join of the bars tables. An hour is known when it ends, thin or not."""
     minutes, hours, features = made.table("bars"), made.table("bars", "1h"), made.table("features")
     adjusted = pl.col("close") * pl.col("price_factor")
     closed = hours.select("symbol", "known_at", expected=adjusted).sort("known_at")
