@@ -275,7 +275,7 @@ def test_look_back_is_told_per_horizon() -> None:
         ('at("1h", 3)', "x is the constant 3, it must be a series"),
         ('at("1h")', 'at takes a horizon in quotes and a series: at("HORIZON", x)'),
         ("at(close, 3)", "at takes a horizon in quotes"),
-        ("at", "at is an operator and needs arguments"),
+        ("at", "at is no column here; as an operator it needs arguments"),
     ],
 )
 def test_a_mistake_names_file_entry_and_column(text: str, problem: str) -> None:
