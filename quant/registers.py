@@ -37,7 +37,8 @@ class Code:
         self._write()
         varying = [step for step in (*self._instructions, *self.loads) if not step.is_constant]
         self.low = min(self._since, default=0)
-        self.high = max((spans[step][1] for step in varying), default=0)
+        # Not below 0: what is read of earlier slots alone is still stored at the last one asked for.
+        self.high = max(0, *(spans[step][1] for step in varying)) if varying else 0
         self.lines = np.array(self._lines, np.int32).reshape(-1, 8)
         self.numbers = np.array(self._numbers, np.float32)
         self.since = np.array(self._since, np.int64)
