@@ -157,17 +157,18 @@ class Audit:
         frame = frame.join(self._outcomes(chosen), on=["timestamp", "symbol"], how="inner")
         described = self.plan.factors.describe().select("name", "inputs").rows()
         of_features = dict(self.plan.features.describe().select("name", "inputs").iter_rows())
-        calendar = {
-            name
+        reads = {
+            name: {read for column in inputs for read in of_features.get(column, [column])}
             for name, inputs in described
-            if all(set(of_features.get(column, [column])) <= set(CALENDAR) for column in inputs)
         }
+        extras = set(getattr(self.plan.horizon.source, "extras", ()))
         return Columns(
             frame.rename({"timestamp": "time"}).sort("time", "symbol"),
             tuple(self.recipe.factors),
             self.plan.label.lookahead,
-            frozenset(calendar),
+            frozenset(name for name, columns in reads.items() if columns <= set(CALENDAR)),
             {name: self._declared(name) for name in self.recipe.factors},
+            frozenset(name for name, columns in reads.items() if columns & extras),
         )
 
     # -- panels of the laws ------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from assets.layout import layout_of
 from assets.plan import Plan
 from assets.window import read, symbols_of, windows
 from quant.adjust import adjust
-from quant.bars import revise
+from quant.bars import KEY, revise
+from quant.jumps import REACH, Judged, judge, no_past
 from quant.resample import resample
 from quant.validate import REASONS, validate
 from resources.clock import Clock
@@ -116,12 +117,13 @@ def _merged(
 ) -> Iterator[pl.DataFrame]:
     """What arrived, span by span, as rows of the bars table.
 
-    Each is validated, adjusted from the factors of the bars before it, and revised against what is stored; stored
-    bars of the span that did not come again stay.
+    Each is validated, judged by the bars before it, adjusted from their factors, and revised against what is stored;
+    stored bars of the span that did not come again stay.
     """
     table = names.table("bars", plan.horizon.name)
     stored = lake.scan(table).drop("partition") if lake.exists(table) else None
     newest: pl.DataFrame | None = None
+    past: pl.DataFrame | None = None
     for start, end, frame in incoming:
         there = pl.col("timestamp").is_between(start, end, closed="left")
         if frame is None:
@@ -132,19 +134,57 @@ def _merged(
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
-        account.refused.append(_cut(plan, checked.rejected))
-        good = checked.good
+        good, rejected = checked.good, checked.rejected
+        existing = good.clear() if stored is None else stored.filter(there).collect()
         if source is not None:
-            # A resampled bar brings the factors of its finer bars.
+            # A resampled bar is made of judged ones and brings the factors of its finer bars.
+            past = _past(plan, source, lake, start) if past is None else past
+            judged = _judged(plan, source, good, past)
+            good, past, jumps = judged.good, judged.past, judged.jumps.with_columns(reason=pl.lit("jump"))
+            if jumps.height:
+                account.rejected["jump"] += jumps.height
+                rejected = pl.concat([rejected, jumps.select(rejected.columns)])
+                # The same bar may be stored since a run with another `max_jump`.
+                existing = existing.join(jumps, on=[*KEY, "open", "close"], how="anti")
+            account.notes.extend(judged.notes)
             newest = _before(plan, source, stored, start) if newest is None else newest
             good = adjust(good, source.actions(), plan.grid, newest)
-        existing = good.clear() if stored is None else stored.filter(there).collect()
+        account.refused.append(_cut(plan, rejected))
         merged, counts = revise(existing, good, clock.now())
         newest = _newest(merged if newest is None else pl.concat([newest, merged], how="diagonal"))
         del counts["kept"]  # stored bars that did not come again are no incoming rows
         account.kept.update(counts)
         yield _cut(plan, merged)
         progress.rows(plan.horizon.name, "bars", account.kept.total())
+
+
+def _judged(plan: Plan, source: Source, bars: pl.DataFrame, past: pl.DataFrame) -> Judged:
+    """Bars without those on another price scale, where `validation.max_jump` asks for it."""
+    most = plan.horizon.validation.max_jump
+    if most is None:
+        return Judged(bars, bars.clear(), past, ())
+    return judge(bars, past, source.actions(), plan.grid, most)
+
+
+def _past(plan: Plan, source: Source, lake: Lake, start: datetime) -> pl.DataFrame:
+    """The bars just before `start` that judge those after it, kept and told jumps.
+
+    They are the source's; where it no longer has one (a file that holds only the newest sessions), the tables'.
+    """
+    label = plan.grid.session_dates(np.array([start.replace(tzinfo=None)], "datetime64[us]"))[0].item()
+    since, _ = plan.grid.window(first := plan.grid.back(label, REACH), first)
+    found = [no_past()]
+    for step, jump in (("bars", False), ("rejected", True)):
+        table = names.table(step, plan.horizon.name)
+        if lake.exists(table):
+            rows = lake.scan(table, since, start)
+            rows = rows.filter(pl.col("reason") == "jump") if jump else rows
+            found.append(rows.select(*KEY, "close", jump=pl.lit(jump)).collect())
+    opens, _ = source.span()
+    frames = list(source.bars(since, start, plan.horizon.universe.symbols)) if opens < label else []
+    if frames:
+        found.append(_judged(plan, source, validate(pl.concat(frames), plan.grid).good, no_past()).past)
+    return pl.concat(found).unique(KEY, keep="last", maintain_order=True)
 
 
 def _before(plan: Plan, source: Source, stored: pl.LazyFrame | None, start: datetime) -> pl.DataFrame | None:
@@ -169,7 +209,8 @@ def _before(plan: Plan, source: Source, stored: pl.LazyFrame | None, start: date
     history = list(source.bars(begin, start, actions["symbol"].unique().sort().to_list()))
     if not history:
         return known
-    rebuilt = _newest(adjust(validate(pl.concat(history), plan.grid).good, actions, plan.grid))
+    good = _judged(plan, source, validate(pl.concat(history), plan.grid).good, no_past()).good
+    rebuilt = _newest(adjust(good, actions, plan.grid))
     if known is None:
         return rebuilt
     return pl.concat([known.join(rebuilt, on="symbol", how="anti"), rebuilt], how="diagonal")

@@ -16,6 +16,7 @@ from assets.reports import Reports
 from assets.sample import Sample
 from assets.values import Statistics
 from assets.window import symbols_of
+from conf.errors import nearest
 from quant.across import reach, told
 from quant.program import Program
 from quant.schema import too_many_nulls
@@ -23,6 +24,8 @@ from quant.sets import Entry
 from resources.lake import Lake
 from resources.progress import Progress
 from resources.settings import Settings
+
+MOST = 10  # symbols that a message names
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ def without(plan: Plan, program: Program, symbols: Sequence[str]) -> dict[str, s
     return told
 
 
+def _check_symbols(plan: Plan, step: Derived, symbols: Sequence[str]) -> None:
+    """Failure that names the entry, for one that reads a symbol of which there are no bars."""
+    outputs, entries, horizon = step.program(plan).outputs, step.entries(plan), plan.horizon.name
+    for name, value in outputs.items():
+        if symbols and (lacking := sorted(value.symbols.difference(symbols))):
+            entry, near = entries[name], nearest(lacking[0], symbols)
+            more = f" and {len(symbols) - MOST} more" if len(symbols) > MOST else ""
+            raise dg.Failure(
+                f'{entry.file}: {name}: of("{lacking[0]}", …), but horizon {horizon} has no bars of {lacking[0]}'
+                f"{f'; did you mean {near}?' if near else '.'} It has bars of {', '.join(symbols[:MOST])}{more}",
+                allow_retries=False,
+            )
+
+
 def materialize(
     context: dg.AssetExecutionContext, step: Derived, plan: Plan, lake: Lake, progress: Progress, reports: Reports
 ) -> dg.MaterializeResult:
@@ -110,6 +127,7 @@ def materialize(
     horizon, keys, entries = plan.horizon.name, context.partition_keys, step.entries(plan)
     first, last = partitions.window(plan, keys)
     symbols = symbols_of(lake, horizon)
+    _check_symbols(plan, step, symbols)
     screen = Screen(horizon, step.name, entries)
     statistics = Statistics(list(entries))
     sample = Sample(list(entries), plan.grid.slots(first, last))

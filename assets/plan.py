@@ -1,8 +1,9 @@
 """What one horizon's config implies: its grid, programs, look-backs and partitions. Nothing here reads data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from quant import inputs
 from quant.across import Other
 from quant.attributes import Attribute
 from quant.bounds import bounds_of
-from quant.expression import Names
+from quant.expression import Names, UnknownName
 from quant.grid import CalendarSpec, Grid
 from quant.program import Program
 from quant.recipe import Recipe
@@ -74,7 +75,7 @@ class Plan:
     @cached_property
     def features(self) -> Program:
         """One symbol's past: no section, no look-ahead."""
-        program = Program.compile(self.feature_entries, self.bar_names, section=False, others=self._other_names)
+        program = self._compiled(self.feature_entries, section=False, others=self._other_names)
         if self.horizon.universe.reference is None and str(None) in program.symbols:
             raise ConfigError(
                 f"horizon {self.horizon.name}",
@@ -91,8 +92,7 @@ class Plan:
     @cached_property
     def factors(self) -> Program:
         """Inputs of the model, over bar columns and features; may mix the section."""
-        columns = (*self.bar_names, *self.feature_entries)
-        return Program.compile(self.factor_entries, columns, others=self._other_names)
+        return self._compiled(self.factor_entries, self.feature_entries, others=self._other_names)
 
     @cached_property
     def others(self) -> dict[str, Other]:
@@ -124,7 +124,21 @@ class Plan:
     @cached_property
     def label(self) -> Program:
         """Values by the one name `label`; the only program that may look ahead."""
-        return Program.compile({"label": self.label_entry}, self.bar_names, lookahead=True)
+        return self._compiled({"label": self.label_entry}, lookahead=True)
+
+    def _compiled(self, entries: Mapping[str, Entry], further: Iterable[str] = (), **how: Any) -> Program:
+        """The program of entries over names of bars, and `further` ones; an unknown name is told how to declare it."""
+        try:
+            return Program.compile(entries, (*self.bar_names, *further), **how)
+        except UnknownName as error:
+            if error.horizon:
+                raise
+            columns, attributes = ", ".join(self.columns), ", ".join(self.attributes) or "none"
+            advice = (
+                f"There are the columns {columns}; attributes: {attributes}. A further column of the source is "
+                f"declared with source.extras=[{error.name}], what is known of a symbol with universe.attributes"
+            )
+            raise UnknownName(f"{error}\n  {advice}", error.name) from None
 
     @cached_property
     def vector_names(self) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ def read_by(horizon: Horizon, known: Sequence[str], origins: Origins) -> list[st
     for group in SETS:
         for chosen_set, entries in getattr(horizon, group).items():
             for entry, declared in entries.items():
-                for name, text, column in _named(declared):
+                for name, column in _named(declared):
                     if name == horizon.name or name not in known:
-                        what = f'{entry}: {text}: at("{name}", …), column {column + 1},'
-                        raise _refusal(name, what, horizon.name, known, origins.of([group, chosen_set, entry]))
+                        where = f"{origins.of([group, chosen_set, entry])}: {entry}, column {column + 1}"
+                        raise _refusal(name, horizon.name, known, where)
                     found[name] = None
     return list(found)
 
@@ -38,8 +38,8 @@ def elsewhere(other: Horizon) -> Elsewhere:
     )
 
 
-def _named(declared: Any) -> Iterator[tuple[str, str, int]]:
-    """Horizons that an entry's expression names, the expression and the place in it; parameters stand for values."""
+def _named(declared: Any) -> Iterator[tuple[str, int]]:
+    """Horizons that an entry's expression names, and the place in it; parameters stand for values."""
     fields = {"expr": declared} if isinstance(declared, str) else declared
     text = fields.get("expr") if isinstance(fields, Mapping) else None
     if not isinstance(text, str):
@@ -51,14 +51,14 @@ def _named(declared: Any) -> Iterator[tuple[str, str, int]]:
     for call in ast.walk(tree):
         match call:
             case ast.Call(func=ast.Name(id="at"), args=[ast.Constant(value=str() as name), *_]):
-                yield name, text, call.col_offset
+                yield name, call.col_offset
             case ast.Call(func=ast.Name(id="at"), args=[ast.Name(id=parameter), *_]):
                 values = fields.get(parameter)
-                yield from ((str(name), text, call.col_offset) for name in (values if isinstance(values, list) else ()))
+                yield from ((str(name), call.col_offset) for name in (values if isinstance(values, list) else ()))
 
 
-def _refusal(name: str, what: str, own: str, known: Sequence[str], where: str) -> ConfigError:
+def _refusal(name: str, own: str, known: Sequence[str], where: str) -> ConfigError:
     if name == own:
-        return ConfigError(where, f"{what} is this horizon itself", fix="Name another one, or leave at(…) out")
+        return ConfigError(where, f'at("{name}", …) is this horizon itself', fix="Name another one, or leave at(…) out")
     fix = f"Write one of {', '.join(other for other in known if other != own)}"
-    return ConfigError(where, f"{what} is no horizon", nearest=nearest(name, known), fix=fix)
+    return ConfigError(where, f"there is no horizon {name} for at(…)", nearest=nearest(name, known), fix=fix)

@@ -235,9 +235,10 @@ class Drift(Strict):
 
 
 class Validation(Strict):
-    """When the rows of features or factors that break their declared bounds are too many."""
+    """When a bar is on another price scale, and when the rows that break their declared bounds are too many."""
 
     max_rejected: Share
+    max_jump: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None
 
 
 class Vectors(Strict):

@@ -11,7 +11,7 @@ from rich.prompt import Confirm
 from rich.syntax import Syntax
 from rich.table import Table
 
-from conf.compose import compose, horizons, to_yaml
+from conf.compose import asked, compose, horizons, to_yaml
 from conf.schema import Horizon
 
 if TYPE_CHECKING:  # the commands that need it import it themselves
@@ -34,20 +34,22 @@ def config(overrides: Sequence[str]) -> int:
 
 
 def features(overrides: Sequence[str]) -> int:
-    """Print every feature and factor of each horizon: name, expression, look-back in bars, group, description."""
+    """Print every feature and factor of each horizon asked for: name, expression, look-back, group, description."""
     from assets.plan import Plan
     from quant.across import told
 
     # Into a pipe the table is as wide as it needs to be: columns are for grep, not for an eighty-column screen.
     console = Console(width=None if sys.stdout.isatty() else 240, markup=False)
-    for name, horizon in compose(overrides).items():
-        plan = Plan(horizon)
-        if plan.attributes:
-            console.print(_attributes(name, plan.attributes))
-        for title, program, entries in (
+    found, wanted = compose(overrides), asked(overrides)
+    for name in (name for name in found if name in wanted):
+        plan = Plan(found[name])
+        compiled = (  # before anything is printed: a mistake stands alone
             ("features", plan.features, plan.feature_entries),
             ("factors", plan.factors, plan.factor_entries),
-        ):
+        )
+        if plan.attributes:
+            console.print(_attributes(name, plan.attributes))
+        for title, program, entries in compiled:
             shown = Table(title=f"{name} {title}: {len(entries)}", title_justify="left")
             for column in ("name", "expression", "look-back", "group", "description"):
                 shown.add_column(column, justify="right" if column == "look-back" else "left", overflow="fold")

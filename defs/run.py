@@ -38,6 +38,7 @@ class Outcome:
 
     horizon: str
     metadata: dict[str, Mapping[str, dg.MetadataValue]] = field(default_factory=dict)  # by step
+    warnings: dict[str, dg.AssetCheckEvaluation] = field(default_factory=dict)  # checks that did not pass, by name
     failures: list[str] = field(default_factory=list)
     predicted: Predicted | None = None
 
@@ -158,6 +159,10 @@ class Runner:
         for event in result.get_asset_materialization_events():
             made = event.step_materialization_data.materialization
             self.outcome.metadata[made.asset_key.path[-1]] = made.metadata
+        for check in result.get_asset_check_evaluations():
+            self.outcome.warnings.pop(check.check_name, None)
+            if not check.passed:
+                self.outcome.warnings[check.check_name] = check
         for event in failures:
             step = str(event.step_key).rpartition("__")[2]
             self.outcome.failures.append(f"{step}: {_reason(event.step_failure_data)}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # predictions
 REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars, features and factors
+SIZES = ("rows", "columns")  # of a table, in the metadata of its check
 LEFT_OUT = ("rows restated", "rows no label", "rows coverage below the minimum", "rows purged", "rows embargoed")
 SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
 
@@ -31,6 +32,7 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
     console.print(rows)
     for outcome in outcomes:
         _print_rejections(console, outcome)
+        _print_warnings(console, outcome)
         _print_model(console, outcome)
         _print_prediction(console, outcome)
     for outcome in outcomes:
@@ -40,18 +42,25 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
 
 
 def _print_rejections(console: Console, outcome: "Outcome") -> None:
+    """What became of bars; the check of features and of factors names their columns and symbols."""
     bars = outcome.metadata.get("bars", {})
-    for step, table in (("bars", "rejected"), ("features", "rejected_features"), ("factors", "rejected_factors")):
-        made = outcome.metadata.get(step, {})
-        told = [
-            f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in made.items() if name.startswith(REJECTED)
-        ]
-        if told:
-            about = f"{outcome.horizon} {step} rejected: {', '.join(told)}; kept in table {table}/{outcome.horizon}"
-            console.print(about, style="yellow", highlight=False, soft_wrap=True)
+    told = [
+        f"{_text(value)} {name.removeprefix(REJECTED)}" for name, value in bars.items() if name.startswith(REJECTED)
+    ]
+    if told:
+        about = f"{outcome.horizon} bars rejected: {', '.join(told)}; kept in table rejected/{outcome.horizon}"
+        console.print(about, style="yellow", highlight=False, soft_wrap=True)
     notes = _text(bars["notes"]) if "notes" in bars else "none"
     if notes != "none":
         console.print(f"{outcome.horizon} notes:\n{notes}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _print_warnings(console: Console, outcome: "Outcome") -> None:
+    """A line per check that did not pass, with the columns and symbols that its step named."""
+    for name, check in outcome.warnings.items():
+        told = "; ".join(f"{what}: {_text(value)}" for what, value in check.metadata.items() if what not in SIZES)
+        about = f"{outcome.horizon} {check.asset_key.path[-1]} warns: check {name}; {told}"
+        console.print(about, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_model(console: Console, outcome: "Outcome") -> None:
@@ -102,9 +111,13 @@ def _rows(outcome: "Outcome", step: str) -> str:
 
 
 def _rejected(outcome: "Outcome") -> str:
-    bars = outcome.metadata.get("bars", {})
-    counts = [int(str(value.value)) for name, value in bars.items() if name.startswith(REJECTED)]
-    return f"{sum(counts):,}"
+    """Rejected rows of each table that has some: `3 bars, 6 features`."""
+    told = []
+    for step in STEPS[:3]:
+        made = outcome.metadata.get(step, {})
+        count = sum(int(str(value.value)) for name, value in made.items() if name.startswith(REJECTED))
+        told += [f"{count:,} {step}"] if count else []
+    return ", ".join(told) or "0"
 
 
 def _text(value: Any) -> str:

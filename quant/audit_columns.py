@@ -33,7 +33,7 @@ class Columns:
     """rows: time, symbol, label, past (the label that has just become known), and the columns; null = missing.
 
     lookahead: sections a label reaches ahead. calendar: columns that read the calendar alone. declared: column -> where
-    and how it is declared, for a reader.
+    and how it is declared, for a reader. extras: columns that read what a source brings beside its bars.
     """
 
     rows: pl.DataFrame
@@ -41,6 +41,7 @@ class Columns:
     lookahead: int
     calendar: frozenset[str]
     declared: dict[str, str]
+    extras: frozenset[str] = frozenset()
 
 
 def judge(columns: Columns) -> list[Finding]:
@@ -65,8 +66,10 @@ def too_good(columns: Columns) -> Finding:
     number = f"highest rank IC {found[best][0].mean:+.3f} ({best}, t {found[best][0].t:.1f}) of {len(found)} columns"
     suspects = [name for name, (ahead, past) in found.items() if _suspicious(ahead, past, least)]
     suspects.sort(key=lambda name: -abs(found[name][0].mean))
+    number = f"{number}; asked about beyond {LEVEL:g} with t beyond {least:.1f}"
+    hints = _of_extras(columns, {name: ahead for name, (ahead, _) in found.items() if name not in suspects}, least)
     if not suspects:
-        return Finding(check, "pass", f"{number}; asked about beyond {LEVEL:g} with t beyond {least:.1f}")
+        return Finding(check, "hint" if hints else "pass", number, hints)
     return Finding(
         check,
         "warn",
@@ -75,10 +78,24 @@ def too_good(columns: Columns) -> Finding:
             f"{name}: rank IC {ahead.mean:+.3f} (t {ahead.t:.1f}) with the label, {past:+.3f} with the return already "
             f"known | {columns.declared[name]}"
             for name, (ahead, past) in ((name, found[name]) for name in suspects)
-        ),
+        )
+        + hints,
         tuple(suspects),
         "Too good against the label: find out when each source column was known. One stamped with the start of its "
         "bar may hold what happened in the bars after it",
+    )
+
+
+def _of_extras(columns: Columns, found: Mapping[str, Mean], least: float) -> tuple[str, ...]:
+    """Columns of a source's extras that know the label beyond chance: an honest one may, one known too early does."""
+    told = [name for name, ahead in found.items() if name in columns.extras and abs(ahead.t) > least]
+    told.sort(key=lambda name: -abs(found[name].mean))
+    return _cut(
+        [
+            f"{name} reads a column of source.extras, rank IC {found[name].mean:+.3f} (t {found[name].t:.1f}): was "
+            f"that column known when its bar was? | {columns.declared[name]}"
+            for name in told
+        ]
     )
 
 

@@ -20,6 +20,17 @@ BAR = ("open", "high", "low", "close", "volume")
 OF_COMPOSITES = (*BAR, "bar_of_session")  # columns that an operator written in the language may read
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+_UNKNOWN: dict[type[ast.operator | ast.unaryop], tuple[str, str]] = {  # of Python; what to write instead
+    ast.BitAnd: ("&", "`x and y`"),
+    ast.BitOr: ("|", "`x or y`"),
+    ast.BitXor: ("^", "`x ** y` for a power"),
+    ast.Invert: ("~", "`not x`"),
+    ast.FloorDiv: ("//", "`x / y`"),
+    ast.Mod: ("%", ""),
+    ast.MatMult: ("@", ""),
+    ast.LShift: ("<<", ""),
+    ast.RShift: (">>", ""),
+}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 
 
@@ -29,6 +40,15 @@ NO_OTHERS: Mapping[str, Names] = MappingProxyType({})
 
 class ExpressionError(ValueError):
     """A mistake in an expression, told in one message: file, entry, column, what, nearest known name."""
+
+
+class UnknownName(ExpressionError):
+    """An expression names what is not there. name: what it names. horizon: where, inside at(…); else ""."""
+
+    def __init__(self, message: str, name: str, horizon: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+        self.horizon = horizon
 
 
 def parse(
@@ -65,6 +85,12 @@ class Source:
         return ExpressionError(
             f"{where}: {problem}\n  {shown}" + ("" if at is None or at >= 120 else f"\n  {' ' * at}^")
         )
+
+    def place(self, tree: ast.expr) -> int | None:
+        """The character at which a part of the text begins; None where that is not in the first line."""
+        # ast counts columns in UTF-8 bytes, readers count characters.
+        at = len(self.text.encode().splitlines()[tree.lineno - 1][: tree.col_offset].decode())
+        return at if tree.lineno == 1 else None
 
 
 def syntax(source: Source) -> ast.expr:
@@ -129,12 +155,12 @@ class _Reader:
                 return self.varying(tree, "where", *(self.read(part, deeper) for part in (test, body, orelse)))
             case ast.Call():
                 return self.call(tree, deeper)
-        return self.fail(tree, f"{_kind(tree)} is not part of the language")
+            case ast.Constant(value=str() as text) if text.isidentifier():
+                self.fail(tree, f"{text!r} is a text: write the name without quotes, {text}")
+        return self.fail(tree, f"{_kind(tree)} is not part of the language{_instead(tree)}")
 
     def fail(self, tree: ast.expr, problem: str) -> NoReturn:
-        # ast counts columns in UTF-8 bytes, readers count characters.
-        at = len(self.source.text.encode().splitlines()[tree.lineno - 1][: tree.col_offset].decode())
-        raise self.source.error(problem, at if tree.lineno == 1 else None)
+        raise self.source.error(problem, self.source.place(tree))
 
     # Names and numbers
 
@@ -160,7 +186,8 @@ class _Reader:
             self.fail(tree, f"{name} is no column here; as an operator it needs arguments: {_signature(name)}")
         where = f" in horizon {self.horizon}" if self.horizon else ""
         nearest = _hint(name, self.names) or ": no column, no attribute of the universe, no earlier entry"
-        return self.fail(tree, f"unknown name {name}{where}{nearest}")
+        error = self.source.error(f"unknown name {name}{where}{nearest}", self.source.place(tree))
+        raise UnknownName(str(error), name, self.horizon)
 
     # Arithmetic and logic
 
@@ -268,7 +295,7 @@ class _Reader:
             self.fail(tree, f"{operator.signature}: {number.name} must be a number{hint}")
         value = _value(given)
         if operator.name == "lag" and value < 0:
-            self.fail(tree, f"lag(x, {value:g}) would look ahead: write lead(x, {-value:g})")
+            self.fail(tree, f"lag(x, {value:g}) would look ahead: only a label may, and writes lead(x, {-value:g})")
         if not number.low <= value <= number.high or (number.whole and value != int(value)):
             kind = "a whole number" if number.whole else "a number"
             allowed = f"{kind} from {number.low:g} to {number.high:g}"
@@ -352,5 +379,22 @@ def _kind(tree: ast.expr) -> str:
         ast.Subscript: "indexing",
         ast.Lambda: "a lambda",
         ast.Constant: "this constant",
+        ast.List: "a list",
+        ast.Tuple: "a tuple",
+        ast.Dict: "a dictionary",
+        ast.Set: "a set",
+        ast.ListComp: "a list comprehension",
+        ast.GeneratorExp: "a generator",
+        ast.NamedExpr: ":=",
+        ast.JoinedStr: "an f-string",
+        ast.Starred: "*",
     }
+    if isinstance(tree, ast.BinOp | ast.UnaryOp):
+        return _UNKNOWN[type(tree.op)][0]
     return words.get(type(tree), type(tree).__name__)
+
+
+def _instead(tree: ast.expr) -> str:
+    """What to write in the place of an operator of Python that the language lacks."""
+    instead = _UNKNOWN[type(tree.op)][1] if isinstance(tree, ast.BinOp | ast.UnaryOp) else ""
+    return f": write {instead}" if instead else ""

@@ -4,7 +4,9 @@ The same graph serves a backfill of years, in chunks so that memory stays flat, 
 (`tail=1`): a value's operations depend on its own slots only, so both give the same bits.
 """
 
+import ast
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import mlx.core as mx
@@ -12,9 +14,10 @@ import numpy as np
 import polars as pl
 
 from quant.evaluation import Eager, Span, covered
-from quant.expression import NO_OTHERS, Names, Source, parse
+from quant.expression import NO_OTHERS, ExpressionError, Names, Source, UnknownName, parse, syntax
 from quant.graph import Node, column, ordered
 from quant.live import Live
+from quant.long import long_frame
 from quant.lowering import lowered
 from quant.native import Native
 from quant.panel import Floats, Panel, instants, to_frame
@@ -151,10 +154,21 @@ class Program:
 def evaluate(frame: pl.DataFrame, text: str, *, name: str = "value") -> pl.DataFrame:
     """An expression over a long frame (symbol, timestamp, columns …): symbol, timestamp and a column `name`.
 
-    For notebooks: the grid is every timestamp in the frame, so a bar that no symbol has is no slot here.
+    For notebooks: the grid is every timestamp in the frame, so a bar that no symbol has is no slot here. A Date is
+    midnight UTC. Raises ValueError for a frame that is none of bars, and ExpressionError.
     """
-    columns = [column for column, dtype in frame.schema.items() if dtype.is_numeric()]
-    program = Program.compile({name: text}, columns, lookahead=True)
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        raise ExpressionError(f"the expression is a {kind}, not a text such as 'rsi(close, 14)'; for several: Program")
+    frame = long_frame(frame)
+    columns = [column for column, dtype in frame.schema.items() if dtype.is_numeric() or dtype == pl.Boolean]
+    try:
+        program = Program.compile({name: text}, columns, lookahead=True)
+    except UnknownName as error:
+        if error.name not in frame.columns:
+            raise
+        kind = "text" if frame.schema[error.name] == pl.String else str(frame.schema[error.name])
+        raise UnknownName(f"{error.name} is {kind}: number it first\n{error}", error.name) from None
     time = np.unique(instants(frame["timestamp"]))
     symbols = frame["symbol"].unique().sort().to_list()
     panel = Panel.from_frame(frame, time, symbols, program.inputs)
@@ -168,7 +182,14 @@ def _check(made: Node, source: Source, *, lookahead: bool, section: bool) -> Non
         raise source.error("the expression is a constant: name a column in it")
     if made.lookahead and not lookahead:
         leads = sorted({f"lead(…, {node.values[0]})" for node in ordered([made]) if node.op == "lead"})
-        raise source.error(f"{' and '.join(leads)} looks {made.lookahead} slots ahead: only a label may")
+        source = replace(source, text=source.text.strip())
+        calls = [part for part in ast.walk(syntax(source)) if isinstance(part, ast.Call)]
+        first = next((call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "lead"), None)
+        raise source.error(
+            f"{' and '.join(leads)} looks {made.lookahead} slots ahead: only a label may. A feature or factor reads "
+            "the past, as with lag(x, n)",
+            None if first is None else source.place(first),
+        )
     if made.crosses and not section:
         raise source.error(
             "it mixes the symbols of a section, and a feature reads one symbol only: declare it under factors"

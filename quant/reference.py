@@ -14,7 +14,7 @@ Written by `python -m quant.reference > docs/operators.md`; a test holds it to t
 
 An expression is Python arithmetic, comparison, `and`, `or`, `not` and `x if condition else y` over names and calls
 of what is below. Names are the columns of bars ({", ".join(BARS)}, and those that the source maps), their
-unadjusted values (`raw(close)`), calendar fields ({", ".join(CALENDAR)})
+unadjusted values (`raw(close)`), calendar fields ({", ".join(CALENDAR)}),
 attributes of symbols that the universe declares (sector) and entries further up. Arguments with a default may be
 left out, and any may be given by name.
 
@@ -32,6 +32,7 @@ per horizon: `60, 1h 20` reads 60 slots of its own grid, and 20 of 1h before the
 those. x reads one symbol's past there (`of` apart) and no third horizon.
 """
 WRITTEN_AS = {"and": "x and y", "or": "x or y", "not": "not x", "negate": "-x"}
+CHOICE = ("x if condition else y", "`where(condition, x, y)`: x where the condition is not 0, y where it is 0")
 CHAN = 'Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979)'
 PEBAY = 'Pébay, "Formulas for Robust, One-Pass Parallel Computation of Covariances …", SAND2008-6212 (2008)'
 
@@ -83,7 +84,7 @@ def page() -> str:
     indicators = [(made.signature, made.summary, f"`{made.text}`", made.source) for made in COMPOSITES.values()]
     parts = [
         INTRODUCTION,
-        _table("Signs", ("call", "value"), ((_call(made), made.summary) for made in signs)),
+        _table("Signs", ("call", "value"), [*((_call(made), made.summary) for made in signs), CHOICE]),
         _table("Functions of one slot", ("call", "value"), ((_call(made), made.summary) for made in functions)),
         _table("Shifts in time", ("call", "value"), ((_call(made), made.summary) for made in shifts)),
         _table("Windows", ("call", "value", "formula", "source"), map(_row, rolling.OPERATORS)),

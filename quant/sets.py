@@ -1,6 +1,7 @@
 """Sets of expressions as YAML declares them, expanded into one flat list of entries."""
 
 import ast
+import difflib
 import itertools
 import math
 import re
@@ -49,15 +50,17 @@ def expand(
     Raises ExpressionError.
     """
     entries: dict[str, Entry] = {}
+    declared_by: dict[str, str] = {}
     for set_name, declared in sets.items():
         file = file_of(set_name)
         for pattern, value in declared.items():
             for entry in _family(pattern, value, set_name, file, names or {}):
                 if entry.name in entries:
-                    raise ExpressionError(
-                        f"{file}: {entry.name} is also declared in {entries[entry.name].file}: rename one"
-                    )
-                entries[entry.name] = entry
+                    first, other = declared_by[entry.name], entries[entry.name].file
+                    by = f", by {first}" if other == file or first != entry.name else ""
+                    shown = _shown(entry.name, pattern)
+                    raise ExpressionError(f"{file}: {shown} is also declared in {other}{by}: rename one")
+                entries[entry.name], declared_by[entry.name] = entry, pattern
     return entries
 
 
@@ -66,8 +69,9 @@ def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapp
     if not isinstance(fields.get("expr"), str):
         raise ExpressionError(f"{file}: {pattern} has no expr: write `{pattern}: {{expr: …}}`")
     bounds = _bounds(pattern, fields, file)
-    choices = {key: _choices(pattern, key, fields[key], file, names) for key in fields if key not in _KEYS}
     places = _PLACE.findall(pattern)
+    _check_keys(pattern, fields, places, file)
+    choices = {key: _choices(pattern, key, fields[key], file, names) for key in fields if key not in _KEYS}
     for key in (*choices, *places):
         if key not in choices or key not in places:
             problem = "has no values" if key not in choices else "is not in the name, so names would repeat"
@@ -81,6 +85,19 @@ def _family(pattern: str, value: Declared, set_name: str, file: str, names: Mapp
         description = _filled(fields.get("description", ""), bound)
         made.append(Entry(name, text, fields.get("group", set_name), description, file, **bounds))
     return made
+
+
+def _check_keys(pattern: str, fields: Mapping[str, Any], places: Sequence[str], file: str) -> None:
+    """ExpressionError for a key that is none, and no parameter either: a parameter is in the name, or is a list."""
+    for key, value in fields.items():
+        if key in _KEYS or key in places or isinstance(value, list | tuple):
+            continue
+        nearest = difflib.get_close_matches(str(key), _KEYS, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        raise ExpressionError(
+            f"{file}: {pattern}: {key} is no key of an entry{hint} The keys are {', '.join(_KEYS)}, and a list of "
+            f"values for each {{parameter}} in the entry's name"
+        )
 
 
 def _bounds(pattern: str, fields: Mapping[str, Any], file: str) -> dict[str, float]:
@@ -124,9 +141,13 @@ def _filled(pattern: str, values: Mapping[str, Any]) -> str:
 
 
 def _check_name(name: str, pattern: str, file: str) -> None:
-    shown = name if name == pattern else f"{name} (of {pattern})"
     if not _NAME.fullmatch(name):
+        shown = _shown(name, pattern)
         raise ExpressionError(f"{file}: {shown} is not a name: use letters, digits and _, a letter first")
+
+
+def _shown(name: str, pattern: str) -> str:
+    return name if name == pattern else f"{name} (of {pattern})"
 
 
 class _Binder(ast.NodeTransformer):

@@ -9,7 +9,7 @@ from quant.grid import Grid
 from quant.sessionshift import session_shifts
 
 # A row is rejected for the first of these that it breaks. The first two come with the rows of a source, the
-# next six from the Pandera schema.
+# next six from the Pandera schema; the last is told by quant.jumps, which needs the bars before.
 REASONS = {
     "ambiguous_time": "the stamp carries no zone and the clocks pass this hour twice",
     "nonexistent_time": "the stamp carries no zone and the clocks skip this hour",
@@ -22,6 +22,7 @@ REASONS = {
     "off_grid": "no bar of the calendar starts here (extended hours, a holiday, a wrong time zone)",
     "duplicate": "the same bar came again, equal in every column",
     "duplicate_key": "another bar with this symbol and time came later and was kept",
+    "jump": "open or close is more than validation.max_jump times off most of the symbol's last bars",
 }
 
 
@@ -52,8 +53,8 @@ def validate(frame: pl.DataFrame, grid: Grid) -> Checked:
 
     A `reason` that a row brings from its source is kept.
     Of several bars under one key the last to arrive is kept, as vendors correct by sending again; equal
-    repeats are told apart from contradictions. A price spike is no reason: a wrong price that keeps its own
-    bar consistent cannot be told from news.
+    repeats are told apart from contradictions. A price spike is no reason here, where the bars before are not
+    known: quant.jumps tells those beyond any news.
     """
     reason = frame["reason"] if "reason" in frame.columns else pl.Series([None], dtype=pl.String)
     rows = conform(frame.drop("reason", strict=False)).with_row_index("_row")

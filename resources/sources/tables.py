@@ -15,7 +15,8 @@ def read_table(key: str, path: str, needed: Sequence[str]) -> pl.DataFrame:
     """
     file = Path(path)
     if not file.is_file():
-        raise SourceError(f"{key}: there is no file {path}")
+        searched = "" if file.is_absolute() else f" in {Path.cwd()}: a relative path is read from the current folder"
+        raise SourceError(f"{key}: there is no file {path}{searched}")
     try:
         if file.suffix == ".parquet":
             table = pl.read_parquet(file)

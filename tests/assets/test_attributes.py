@@ -187,6 +187,21 @@ def test_an_expression_that_names_an_undeclared_attribute_fails_at_load(
         pipeline(*words, "universe.attributes={sectors: {S000: tech}}")
 
 
+def test_an_unknown_name_is_told_what_there_is_and_how_it_would_be_declared(
+    file: File, market: pl.DataFrame, factors: Set, pipeline: Make
+) -> None:
+    bars = market.with_columns(vwap="close")
+    words = [*file(bars), "features=[few]", factors("follow: mean(signal, 3)"), "source.extras=[vwap]"]
+    with pytest.raises(ExpressionError) as caught:
+        pipeline(*words, "universe.attributes={sector: {S000: tech}}")
+    text = str(caught.value)
+    assert "factors/mine.yaml: follow, column 6: unknown name signal" in text
+    assert "There are the columns open, high, low, close, volume," in text
+    assert " raw_volume, vwap, minute_of_session, " in text
+    assert "; attributes: sector. A further column of the source is declared with source.extras=[signal], what" in text
+    assert text.endswith("what is known of a symbol with universe.attributes")
+
+
 def test_a_name_stands_for_one_thing(file: File, market: pl.DataFrame, pipeline: Make) -> None:
     with pytest.raises(ConfigError, match=r"universe\.attributes declares close, which is a column of the bars"):
         pipeline(*file(market), "universe.attributes={close: {S000: 1}}")

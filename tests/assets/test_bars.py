@@ -3,11 +3,13 @@
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from assets import bars as step
 from assets import names
+from assets.dataset import load
 from quant.resample import resample
 from tests.assets.conftest import File, Make
 
@@ -255,3 +257,74 @@ def test_the_newest_partition_ends_with_the_source(pipeline: Make, file: File, m
     made = pipeline(*file(market))
     assert made.partition_keys() == ["2021-11-22", "2021-11-23", "2021-11-24", "2021-11-26", "2021-11-29", "2021-11-30"]
     assert made.clock.now() > datetime.fromisoformat("2021-12-01T00:00:00Z")
+
+
+def test_a_bar_on_another_scale_costs_that_bar_and_the_rest_is_as_if_it_had_never_come(
+    pipeline: Make, file: File, market: pl.DataFrame
+) -> None:
+    prices = pl.col("open", "high", "low", "close")
+    told, made = {}, {}
+    for what, bars in {
+        "broken": market.with_columns(pl.when(ROW).then(prices * 1e6).otherwise(prices)),
+        "without": market.filter(~ROW),
+    }.items():
+        made[what] = pipeline(*file(bars))
+        told[what] = made[what].run("bars", "features", "factors").metadata["bars"]
+    assert told["broken"]["rejected: jump"] == 1
+    assert "S001: 1 bar(s) kept apart as `jump`, the first at 2021-11-23 15:00" in told["broken"]["notes"]
+    assert told["without"]["notes"] == "none"
+    row = made["broken"].table("rejected").row(0, named=True)
+    assert (row["symbol"], row["reason"], row["close"]) == ("S001", "jump", market.filter(ROW)["close"].item() * 1e6)
+    for step_name in ("bars", "features", "factors"):
+        assert made["broken"].table(step_name).equals(made["without"].table(step_name)), step_name
+    broken, without = (load(each.plan(), each.lake) for each in made.values())
+    assert broken.dropped == without.dropped
+    assert np.array_equal(broken.X, without.X, equal_nan=True)
+    assert np.array_equal(broken.y, without.y)
+
+
+@pytest.mark.parametrize("chunk", [8192, 100])
+def test_the_bars_told_jumps_do_not_depend_on_how_a_run_is_cut(
+    pipeline: Make, file: File, market: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    # S001 breaks at the end of one session and the start of the next; S002 changes its scale for good.
+    times, prices = market["timestamp"].unique().sort(), pl.col("open", "high", "low", "close")
+    opens = market.filter(of("2021-11-24"))["timestamp"].min()
+    at = times.index_of(opens)
+    assert at is not None
+    near = (pl.col("symbol") == "S001") & pl.col("timestamp").is_between(times[at - 2], times[at + 1])
+    after = (pl.col("symbol") == "S002") & (pl.col("timestamp") >= times[at - 2])
+    sent = market.with_columns(pl.when(near).then(prices * 1e6).when(after).then(prices / 50).otherwise(prices))
+    whole, apart = pipeline(*file(sent)), pipeline(*file(sent))
+    whole.run("bars")
+    assert whole.table("rejected")["reason"].unique().to_list() == ["jump"]
+    assert whole.table("rejected")["symbol"].value_counts().sort("symbol").rows() == [("S001", 4), ("S002", 5)]
+    monkeypatch.setattr(step, "SLOTS_PER_CHUNK", chunk)
+    for key in apart.partition_keys()[::-1]:
+        apart.run("bars", keys=[key])
+    for name in ("bars", "rejected"):
+        assert apart.table(name).equals(whole.table(name)), name
+    apart.run("bars")
+    assert apart.table("rejected").equals(whole.table("rejected"))
+
+
+def test_a_stored_bar_goes_when_a_lower_limit_tells_it_a_jump(pipeline: Make, file: File, market: pl.DataFrame) -> None:
+    prices = pl.col("open", "high", "low", "close")
+    made = pipeline(*file(market.with_columns(pl.when(ROW).then(prices * 12).otherwise(prices))))
+    assert "rejected: jump" not in made.run("bars", values=["validation.max_jump=null"]).metadata["bars"]
+    assert made.run("bars").metadata["bars"]["changed"] is False  # 12 is within the default
+    assert made.run("bars", values=["validation.max_jump=8"]).metadata["bars"]["rejected: jump"] == 1
+    assert made.table("bars").filter(ROW).is_empty()
+
+
+def test_a_file_that_holds_only_the_newest_session_is_judged_by_the_stored_bars(
+    pipeline: Make, file: File, market: pl.DataFrame
+) -> None:
+    prices, stamp = pl.col("open", "high", "low", "close"), pl.col("timestamp")
+    made = pipeline(*file(market))
+    made.run("bars", keys=["2021-11-22", "2021-11-23"])
+    newest = market.filter(of("2021-11-24"))
+    first = (pl.col("symbol") == "S001") & (stamp == newest.filter(symbol="S001")["timestamp"].min())
+    file(newest.with_columns(pl.when(first).then(prices * 1e6).otherwise(prices)))
+    assert made.run("bars", keys=["2021-11-24"]).metadata["bars"]["rejected: jump"] == 1
+    assert made.table("rejected")["timestamp"].to_list() == newest.filter(first)["timestamp"].to_list()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -245,3 +246,17 @@ def test_the_metadata_names_the_version_that_was_read_and_the_columns_without_a_
     assert told["features"]["columns without a value"] == "volume_ratio"
     assert told["factors"]["columns without a value"] == "volume_ratio, smooth_rank"
     assert told["features"]["dagster/row_count"] == made.table("features").height
+
+
+def test_a_symbol_without_bars_is_told_with_the_entry_that_reads_it(pipeline: Make, configs: Path) -> None:
+    (configs / "features" / "apart.yaml").write_text(
+        '# @package features.apart\nfine: close\nspread: close - of("S0O1", close)\n'
+    )
+    made = pipeline("features=[apart]", "factors=[pass_through]")
+    made.run("bars")
+    told = (
+        r'features/apart\.yaml: spread: of\("S0O1", …\), but horizon 5m has no bars of S0O1; did you mean S001\? '
+        r"It has bars of S000, S001, S002, S003$"
+    )
+    with pytest.raises(dg.Failure, match=told):
+        made.run("features")

@@ -43,7 +43,8 @@ def scaled(market: pl.DataFrame, factor: float, first: int = FIRST, last: int = 
 
 
 def made_of(pipeline: Make, file: File, bars: pl.DataFrame, *words: str) -> Pipeline:
-    made = pipeline(*file(bars), *(words or SETS))
+    """Bars as they are: what a bound does is seen where no bar was kept apart as a jump before."""
+    made = pipeline(*file(bars), "validation.max_jump=null", *(words or SETS))
     made.run("bars")
     return made
 

@@ -74,16 +74,15 @@ def test_an_unknown_horizon_is_named_with_file_entry_and_the_nearest(
 ) -> None:
     reads('fine: close\nslow: close / at("1hh", close)')
     text = mistake("horizon=5m")
-    assert text.startswith("conf/features/mine.yaml:3: slow: close / at(")
-    assert 'at("1hh", …), column 9, is no horizon; did you mean 1h?' in text
+    assert text.startswith("conf/features/mine.yaml:3: slow, ")
+    assert "column 9: there is no horizon 1hh for at(…); did you mean 1h?" in text
     assert "Write one of 1m, 15m, 1h, 1d" in text
 
 
 def test_a_horizon_that_reads_itself_is_told(mistake: Mistake, reads: Callable[[str], None]) -> None:
     reads('slow: at("5m", close)')
     text = mistake("horizon=5m")
-    assert text.startswith("conf/features/mine.yaml:2: slow: ")
-    assert 'at("5m", …), column 1, is this horizon itself' in text
+    assert text.startswith('conf/features/mine.yaml:2: slow, column 1: at("5m", …) is this horizon itself')
 
 
 def test_what_is_read_is_not_for_a_file_to_say(mistake: Mistake, folder: Path) -> None:

@@ -100,6 +100,24 @@ def test_a_feature_that_cannot_be_is_refused_before_anything_runs(
         file.unlink()
 
 
+def test_features_lists_the_horizon_asked_for_and_not_the_one_that_it_reads(say: Say, configs: Path) -> None:
+    file = configs / "features" / "slow.yaml"
+    file.write_text('# @package features.slow\nslow: at("1h", close / open)\n')
+    try:
+        status, out, _ = say("features", "horizon=5m", "features=[slow]", "factors=[pass_through]")
+    finally:
+        file.unlink()
+    assert status == 0
+    assert "5m features: 1" in out
+    assert "1h features" not in out
+
+
+def test_a_mistake_stands_before_any_table(say: Say) -> None:
+    status, out, err = say("features", "horizon=5m", "+features.technical.mine=clos")
+    assert (status, out) == (2, "")
+    assert "unknown name clos; did you mean close?" in err
+
+
 @pytest.mark.parametrize("horizon", ["1m", "5m", "15m", "30m", "1h", "1d"])
 def test_the_printed_config_is_the_config(say: Say, horizon: str) -> None:
     words = [f"horizon={horizon}", "model.num_leaves=63", "universe.symbols=[A,B]"]

@@ -122,6 +122,23 @@ def test_noise_and_a_good_honest_column_are_not_asked_about() -> None:
     assert too_good(columns(good=good, **noise)).status == "pass"
 
 
+def test_a_column_of_the_source_that_knows_the_label_beyond_chance_is_hinted_at() -> None:
+    """A mean over six bars of the next return: five of the six are known, so that it is not asked about."""
+    late = np.lib.stride_tricks.sliding_window_view(steps(), 6, axis=0).sum(axis=-1)[: SECTIONS - 4]
+    made = columns(late=np.vstack([np.full((4, SYMBOLS), np.nan), late]))
+    plain, found = too_good(made), too_good(dataclasses.replace(made, extras=frozenset({"late", "noise"})))
+    assert (plain.status, plain.details) == ("pass", ())
+    assert (found.status, found.columns, len(found.details)) == ("hint", (), 1)
+    assert found.details[0].startswith("late reads a column of source.extras, rank IC +0.")
+    assert "asked about beyond 0.1 with t beyond" in found.number
+
+
+def test_the_level_that_is_asked_about_is_said_also_where_a_column_is_beyond_it() -> None:
+    found = too_good(columns(next_return=steps()[1 : SECTIONS + 1]))
+    assert found.status == "warn"
+    assert "asked about beyond 0.1 with t beyond" in found.number
+
+
 def test_a_column_that_is_the_same_for_all_symbols_is_judged_over_time() -> None:
     market = steps()[1 : SECTIONS + 1].mean(axis=1, keepdims=True) * np.ones((1, SYMBOLS))
     same = columns(market_next=market)

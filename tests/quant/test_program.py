@@ -1,6 +1,8 @@
 """Programs: many expressions, one graph, any chunking, the same bits."""
 
 import threading
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -50,7 +52,7 @@ def test_an_input_may_be_passed_through_but_not_redefined(market) -> None:
 
 
 def test_a_feature_that_looks_ahead_does_not_load() -> None:
-    with pytest.raises(ExpressionError, match=r"f.yaml: leak: lead\(…, 5\) looks 3 slots ahead"):
+    with pytest.raises(ExpressionError, match=r"f.yaml: leak, column 5: lead\(…, 5\) looks 3 slots ahead.*lag\(x, n\)"):
         Program.compile({"leak": Entry("leak", "lag(lead(close, 5), 2)", "g", "", "f.yaml")}, COLUMNS)
     assert Program.compile({"label": "lead(close, 5)"}, COLUMNS, lookahead=True).lookahead == 5
 
@@ -187,3 +189,48 @@ def test_a_notebook_evaluates_an_expression_over_a_frame(market) -> None:
     dense = Panel.from_frame(values, panel.time, panel.symbols, ["ratio"]).columns["ratio"]
     np.testing.assert_array_equal(dense, expected)
     assert values.schema["ratio"] == pl.Float32
+
+
+def test_a_notebook_takes_daily_bars_by_their_date() -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 1, 5), eager=True)
+    frame = pl.DataFrame({"symbol": "AAPL", "timestamp": days, "close": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    values = evaluate(frame, "lag(close, 1)")
+    assert values.schema["timestamp"] == pl.Datetime("us", "UTC")
+    assert values["timestamp"].dt.replace_time_zone(None).to_list() == days.cast(pl.Datetime("us")).to_list()
+    assert values["value"].to_list() == [None, 1, 2, 3, 4]
+
+
+BARS = pl.DataFrame({"symbol": ["A", "A"], "timestamp": [datetime(2024, 1, 1), datetime(2024, 1, 2)], "close": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (BARS.to_pandas(), r"the frame is a pandas.*DataFrame, not a Polars DataFrame: .* polars.from_pandas"),
+        (BARS.lazy(), r"the frame is a LazyFrame: collect it first"),
+        ({"close": [1]}, r"the frame is a builtins.dict, not a Polars DataFrame"),
+        (BARS.drop("symbol"), r"no column symbol; it has timestamp, close: add it, as with frame.with_columns"),
+        (BARS.drop("timestamp"), r"no column timestamp; it has symbol, close: add it, as with frame.rename"),
+        (BARS.clear(), "the frame has no rows"),
+        (BARS.with_columns(symbol=pl.Series([None, "A"])), "1 of 2 rows have no symbol: drop them"),
+        (BARS.with_columns(timestamp=pl.lit(None, pl.Date)), "2 of 2 rows have no timestamp: drop them"),
+        (BARS.with_columns(symbol=pl.lit(700)), "symbol is Int32, not a text: cast it"),
+        (BARS.with_columns(timestamp=pl.lit("2024-01-01")), "timestamp is String, not a Date or Datetime: convert it"),
+    ],
+)
+def test_a_frame_that_is_none_of_bars_is_refused_with_a_way_out(frame: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(frame, "close")
+
+
+@pytest.mark.parametrize(("text", "kind"), [(["close"], "list"), ({"x": "close"}, "dict"), (3, "int")])
+def test_an_expression_that_is_no_text_is_refused(text: Any, kind: str) -> None:
+    with pytest.raises(ExpressionError, match=f"the expression is a {kind}, not a text such as"):
+        evaluate(BARS, text)
+
+
+def test_a_text_column_is_to_be_numbered_first() -> None:
+    with pytest.raises(ExpressionError, match="sector is text: number it first"):
+        evaluate(BARS.with_columns(sector=pl.lit("tech")), "neutralize(close, by=sector)")
+    with pytest.raises(ExpressionError, match=r"^value, column 1: unknown name clse; did you mean close\?"):
+        evaluate(BARS, "clse")

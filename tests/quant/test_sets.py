@@ -81,7 +81,19 @@ def test_fractions_and_negative_numbers_give_readable_names() -> None:
         ({"a b": "close"}, "a b is not a name"),
         ({"1a": "close"}, "1a is not a name"),
         ({"__x": "close"}, "__x is not a name"),
-        ({"a": {"expr": "close", "descripton": "x"}}, "parameter descripton"),
+        (
+            {"a": {"expr": "close", "descripton": "x"}},
+            r"a: descripton is no key of an entry; did you mean description\? The keys are expr, group, description",
+        ),
+        ({"a": {"expr": "close", "unit": 3}}, r"a: unit is no key of an entry. The keys are expr, .*a list of values"),
+        (
+            {"ok_{n}": {"expr": "mean(close, n)", "n": [5, 10]}, "ok_5": "close"},
+            r"mine.yaml: ok_5 is also declared in conf/features/mine.yaml, by ok_\{n\}: rename one",
+        ),
+        (
+            {"ok_5": "close", "ok_{n}": {"expr": "mean(close, n)", "n": [5, 10]}},
+            r"ok_5 \(of ok_\{n\}\) is also declared in conf/features/mine.yaml, by ok_5: rename one",
+        ),
         ({"a": {"expr": "close", "low": "0"}}, "a: low is '0', and must be a number"),
         ({"a": {"expr": "close", "high": 1e39}}, "a: high is 1e[+]39, and must be a number of float32"),
         ({"a": {"expr": "close", "low": 2, "high": 1}}, "low 2 is above high 1: no value fits"),

@@ -77,5 +77,6 @@ def test_a_mistake_names_the_file_the_symbol_and_the_row(path: Path, text: str, 
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(SourceError, match=re.escape("universe.attributes: there is no file nowhere.csv")):
+    there = f"universe.attributes: there is no file nowhere.csv in {Path.cwd()}: a relative path is read from"
+    with pytest.raises(SourceError, match=re.escape(there)):
         read_attributes("nowhere.csv")
