@@ -1,4 +1,4 @@
-"""features: expressions over one symbol's bars, computed in MLX, one row per bar."""
+"""features: expressions over one symbol's bars, one row per bar."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -33,7 +33,7 @@ def rows(plan: Plan, lake: Lake, symbols: Sequence[str], first: date, last: date
 
 STEP = Derived(
     name="features",
-    about="Expressions over one symbol's past, computed in MLX; nothing here can look ahead.",
+    about="Expressions over one symbol's past; nothing here can look ahead.",
     upstream="bars",
     check=names.FEATURES_VALID,
     program=lambda plan: plan.features,

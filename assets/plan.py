@@ -106,7 +106,7 @@ class Plan:
                 features=expand(other.features, file_of=lambda name: declared_in("features", name)),
                 attributes=read_attributes(other.attributes),
             )
-            for name, other in self.horizon.at.items()
+            for name, other in (self.horizon.at or {}).items()
         }
 
     @cached_property

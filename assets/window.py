@@ -54,8 +54,8 @@ def windows(plan: Plan, first: date, last: date, lookback: int, cells_per_slot: 
         return
     per_session = max(1, len(plan.grid.slots(sessions[0], sessions[-1])) // len(sessions))
     fit = CELLS // (max(1, cells_per_slot) * per_session)
-    # Warm-up is computed again for each chunk: a chunk shorter than two look-backs would mostly warm up.
-    size = max(1, fit, 2 * lookback // per_session)
+    # Warm-up is computed again for each chunk: a chunk shorter than its look-back would mostly warm up.
+    size = max(1, fit, lookback // per_session)
     for at in range(0, len(sessions), size):
         run = sessions[at : at + size]
         yield window(plan, run[0], run[-1], lookback)

@@ -54,7 +54,8 @@ def compose(overrides: Sequence[str] = (), directory: Path | None = None) -> dic
         read[name] = read_by(built[name], known, origins[name])
         waiting += [*_resampled_from(built[name], directory, origins[name]), *read[name]]
     for name, others in read.items():
-        built[name] = built[name].model_copy(update={"at": {other: elsewhere(built[other]) for other in others}})
+        if others:
+            built[name] = built[name].model_copy(update={"at": {other: elsewhere(built[other]) for other in others}})
     for horizon in built.values():
         if horizon.bars.from_ != "source":
             _check_resampling(horizon, built, origins[horizon.name].of(["bars", "from"]))
@@ -69,7 +70,7 @@ def asked(overrides: Sequence[str] = (), directory: Path | None = None) -> list[
 
 def to_yaml(horizon: Horizon) -> str:
     """The resolved config as YAML, absent keys left out. Secrets are never part of a config."""
-    data = horizon.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=None if horizon.at else {"at"})
+    data = horizon.model_dump(mode="json", by_alias=True, exclude_none=True)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 

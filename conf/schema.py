@@ -462,7 +462,7 @@ class Horizon(Strict):
     vectors: Vectors
     store: Annotated[Store, STRUCTURAL]
     serving: Annotated[Serving, STRUCTURAL]
-    at: Annotated[dict[str, Elsewhere], STRUCTURAL] = Field(default_factory=dict)  # the horizons its expressions read
+    at: Annotated[dict[str, Elsewhere] | None, STRUCTURAL] = None  # the horizons that its expressions read
 
     @model_validator(mode="after")
     def _the_loss_can_be_compared(self) -> "Horizon":

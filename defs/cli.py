@@ -19,6 +19,10 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
         from defs.run import run
 
         return run
+    if name == "refresh":
+        from defs.run import refresh
+
+        return refresh
     if name == "up":
         from defs.up import up
 
@@ -50,6 +54,10 @@ COMMANDS = {
     "run": (
         "materialize horizons from bars to a served prediction",
         "tenor run horizon=5m,1h\n  tenor run horizon=1d source=parquet source.path='data/*.parquet' universe=all",
+    ),
+    "refresh": (
+        "bring bars, features, factors and vectors up to date, train nothing",
+        "tenor refresh horizon=5m,1h",
     ),
     "up": (
         "start the Dagster UI with its daemon and the inference service; Ctrl-C stops them",

@@ -1,9 +1,12 @@
-"""`tenor run`: horizons from bars to a served prediction, in this process, recorded in the Dagster instance."""
+"""`tenor run` and `tenor refresh`: horizons from bars to a served prediction, or to their tables, in this process.
+
+The runs are recorded in the Dagster instance.
+"""
 
 import os
 import shlex
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,28 +46,39 @@ class Outcome:
 
 def run(overrides: Sequence[str]) -> int:
     """Materialize every step of the horizons; 0 when each ends with a served prediction, 1 when a step failed."""
+    with Processes() as processes:
+        # The service starts while the first steps run: it takes a few seconds to import.
+        first = next(iter(compose(overrides).values()))
+        url = start_service(processes, root_of(first), first.serving)
+        return _materialize(overrides, lambda runner, horizon: runner.whole(horizon, url), url)
+
+
+def refresh(overrides: Sequence[str]) -> int:
+    """Bring the tables of the horizons up to date, and train nothing; 0 when every step succeeded, else 1."""
+    return _materialize(overrides, lambda runner, _: runner.tables())
+
+
+def _materialize(
+    overrides: Sequence[str], each: Callable[["Runner", Horizon], object], service: str | None = None
+) -> int:
     began = time.monotonic()
     console = own_console()
     horizons = compose(overrides)
     structural, values = split(overrides)
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
     root = root_of(next(iter(horizons.values())))
-    wanted = asked(overrides)
-    with Processes() as processes:
-        # The service starts while the first steps run: it takes a few seconds to import.
-        url = start_service(processes, root, next(iter(horizons.values())).serving)
-        with instance(root) as stored, Display(console) as display:
-            graph = build(horizons, progress=display, service=url, logger=display.logger())
-            made: dict[str, Outcome] = {}
-            for name, what in order(horizons, wanted):
-                runner = Runner(graph, stored, values, made.setdefault(name, Outcome(name)))
-                if what == "bars":
-                    runner.only_bars()
-                else:
-                    runner.whole(horizons[name], url)
-                if runner.outcome.failures:
-                    break
-            outcomes = [made[name] for name in horizons if name in made]
+    with instance(root) as stored, Display(console) as display:
+        graph = build(horizons, progress=display, service=service, logger=display.logger())
+        made: dict[str, Outcome] = {}
+        for name, what in order(horizons, asked(overrides)):
+            runner = Runner(graph, stored, values, made.setdefault(name, Outcome(name)))
+            if what == "bars":
+                runner.only_bars()
+            else:
+                each(runner, horizons[name])
+            if runner.outcome.failures:
+                break
+        outcomes = [made[name] for name in horizons if name in made]
     print_summary(console, outcomes, seconds=time.monotonic() - began)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
 
@@ -79,9 +93,9 @@ def order(horizons: Mapping[str, Horizon], wanted: Collection[str]) -> list[tupl
             steps.append((name, "bars"))
 
     # Whose bars others need goes first: then its bars are not made apart.
-    needed = {other for name in wanted for other in (horizons[name].bars.from_, *horizons[name].at)}
+    needed = {other for name in wanted for other in (horizons[name].bars.from_, *(horizons[name].at or ()))}
     for name in sorted((name for name in horizons if name in wanted), key=lambda name: name not in needed):
-        for other in (horizons[name].bars.from_, *horizons[name].at):
+        for other in (horizons[name].bars.from_, *(horizons[name].at or ())):
             bars(other)
         steps.append((name, "whole"))
     return steps
@@ -104,9 +118,13 @@ class Runner:
     def only_bars(self) -> None:
         self._job("bars", partitioned=True)
 
+    def tables(self) -> bool:
+        """Bars, features, factors and what is made of them."""
+        return self._job("refresh", partitioned=True)
+
     def whole(self, horizon: Horizon, url: str) -> None:
         """Refresh, train, deploy, and ask the service for a prediction; stops at the first failure."""
-        done = self._job("refresh", partitioned=True) and self._job("train") and self._job("deploy")
+        done = self.tables() and self._job("train") and self._job("deploy")
         if done and "skipped" in self.outcome.metadata["drift"]:
             # The first run had no bundle to compare with when drift was due; now there is one.
             done = self._job("drift", partitioned=True)

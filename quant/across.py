@@ -4,7 +4,7 @@ The bar of a slot sees the other grid's slots that had ended when its own did, a
 `known_at`, both with equality. A bar still open is never seen, even where a part of it is in the table. The newest
 value with a bar counts, among the last `NEWEST` slots that had ended: an older one is missing. So a value depends on
 `NEWEST - 1` slots of the other grid and the look-back of x before the newest one that had ended, and on nothing else.
-No value is known later than the bar that sees it, so that it never delays one.
+No value is known later than the bar that sees it, so it never delays one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -151,12 +151,12 @@ def _ended(grid: Grid, slots: Instants, ends: Instants) -> np.ndarray:
 
 
 def _seen(value_known: np.ndarray, present: np.ndarray, newest: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The slot of the value that each bar sees, int [T, S], -1 where it sees none."""
+    """The slot of the value that each bar sees, int [T, S], negative where it sees none."""
     found = np.full(known.shape, -1)
     for back in range(NEWEST):
         slot = newest - back
         reached = np.maximum(slot, 0)
-        fits = present[reached] & (value_known[reached] <= known) & (slot >= 0)[:, None]
+        fits = present[reached] & (value_known[reached] <= known)
         found = np.where((found < 0) & fits, slot[:, None], found)
     return found
 

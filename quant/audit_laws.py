@@ -1,12 +1,13 @@
 """The laws of expressions on a user's own program and panel, bit for bit, and who breaks them.
 
 A law computes values another way and yields what must have the same bits; `examine` compares and names the entry, the
-symbol, the slot and both values. A new way to compute (a live state, say) is one more law in `LAWS`.
+symbol, the slot and both values. A new way to compute is one more law in `LAWS`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from quant.program import Program
 
 MOST_TOLD = 5  # breaches in the details of a check
 STOPS = 4  # bars that are computed as the last one
+LIVE_BARS = 20  # that the live state takes one at a time; the others in two pieces
 CUTS = 2  # bars after which everything is changed
 
 
@@ -86,6 +88,18 @@ def last_bar(subject: Subject) -> Iterator[Compared]:
             yield Compared(name, values, subject.whole[name][stop - 1 : stop], stop - 1, subject.panel.symbols)
 
 
+def live(subject: Subject) -> Iterator[Compared]:
+    """A live state that goes on bar by bar, as a service keeps it; a GPU keeps none."""
+    if not subject.program.on_cpu:
+        return
+    back, slots = subject.program.lookback, len(subject.panel.time)
+    state = subject.program.live(subject.panel.symbols)
+    edges = [0, *range(back + 1, min(back + 1 + LIVE_BARS, slots)), slots]
+    for start, stop in pairwise(edges):
+        for name, values in state.advance(subject.panel.between(start, stop)).items():
+            yield Compared(name, values, subject.whole[name][start:stop], start, subject.panel.symbols)
+
+
 def some_symbols(subject: Subject) -> Iterator[Compared]:
     """Fewer symbols: one alone, and every other one. Entries that read their section are left out."""
     symbols, named = subject.panel.symbols, subject.program.symbols
@@ -111,6 +125,7 @@ LAWS: dict[str, Law] = {
     "same without older history": truncated,
     "same in chunks": chunked,
     "same bar by bar": last_bar,
+    "same in a live state": live,
     "same for fewer symbols": some_symbols,
     "same when later bars change": blind_to_the_future,
 }
@@ -145,7 +160,9 @@ def _held(check: str, subject: Subject, law: Law) -> Finding:
             f" | {subject.program.texts[name]}",
         )
     if not values:
-        return Finding(check, "skip", "every entry reads its section, whose symbols belong together")
+        return Finding(
+            check, "skip", "does not apply here: every entry reads its section, or the device keeps no live state"
+        )
     if not broken:
         return Finding(check, "pass", f"{values:,} values, none differs")
     # An entry that reads a broken one is broken too: the one declared first comes first.

@@ -64,11 +64,14 @@ def conform(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def known(frame: pl.DataFrame, grid: Grid) -> pl.DataFrame:
-    """Add known_at for history: each bar's end on the grid. A pushed bar brings its arrival and keeps it."""
+    """Add known_at for history: each bar's end on the grid. A pushed bar brings its arrival.
+
+    No bar is known before it ends, whatever the sender's clock says.
+    """
     end = pl.Series("known_at", grid.ends(frame["timestamp"].to_numpy()), dtype=pl.Datetime("us"))
     end = end.dt.replace_time_zone("UTC")
     if "known_at" in frame.columns:
-        return frame.with_columns(pl.col("known_at").fill_null(end))
+        return frame.with_columns(known_at=pl.max_horizontal("known_at", end))
     return frame.with_columns(end)
 
 

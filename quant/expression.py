@@ -157,7 +157,7 @@ class _Reader:
         if name in self.later:
             self.fail(tree, f"{name} is declared here or further down: an entry may name earlier ones")
         if name in CALLABLE:
-            self.fail(tree, f"{name} is an operator and needs arguments: {_signature(name)}")
+            self.fail(tree, f"{name} is no column here; as an operator it needs arguments: {_signature(name)}")
         where = f" in horizon {self.horizon}" if self.horizon else ""
         nearest = _hint(name, self.names) or ": no column, no attribute of the universe, no earlier entry"
         return self.fail(tree, f"unknown name {name}{where}{nearest}")

@@ -76,6 +76,8 @@ class Native:
         slots = len(panel.time)
         values = np.empty((len(self.outputs), asked, len(panel.symbols)), np.float32)
         step = chunk or self._chunk(slots, len(panel.symbols))
+        if not values.size:
+            return values
         for start in range(slots - asked, slots, step):
             self._fill(panel, start, min(start + step, slots), values, start - slots + asked)
         return values

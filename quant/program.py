@@ -109,7 +109,12 @@ class Program:
     @cached_property
     def evaluator(self) -> Eager | Native:
         """What computes the values: the machine on a CPU, MLX on a GPU."""
-        return self.native if mx.default_device() == mx.cpu else self.eager
+        return self.native if self.on_cpu else self.eager
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether MLX computes on the CPU, and so the machine in its stead."""
+        return mx.default_device() == mx.Device(mx.cpu)
 
     @cached_property
     def eager(self) -> Eager:
@@ -123,7 +128,7 @@ class Program:
 
     def live(self, symbols: Sequence[str]) -> Live:
         """A state that goes on bar by bar, for these symbols; see `Live`. Raises ValueError where there is none."""
-        if mx.default_device() != mx.cpu:
+        if not self.on_cpu:
             raise ValueError("the live state runs on a CPU: its bits are not those of this device")
         return Live(self.native, self.names, symbols)
 

@@ -25,11 +25,11 @@ slot's age (0 is the newest), x₀ the newest value, x̄ the mean, M₂ M₃ M�
 
 `at("1h", x)` is x computed on another horizon's own bars and grid, where x may name that horizon's columns, calendar
 fields and features: the newest value of which the bar had ended when this one did and all it reads was known by this
-bar's `known_at`, both with equality. A bar still open is never seen, not even where a part of it is known. The newest
-value with a bar counts, among the last {NEWEST} slots of the other grid that had ended: an older one is missing, and so
-is that of a slot without a bar here or of a symbol that is not there. Look-back is told per horizon: `60, 1h 20` reads
-60 slots of its own grid, and 20 slots of 1h before the newest that had ended at the first of those. x reads one
-symbol's past there (`of` apart) and no third horizon.
+bar's `known_at` (its end, if that is later), both with equality. A bar still open is never seen, not even where a part
+of it is known. The newest value with a bar counts, among the last {NEWEST} slots of the other grid that had ended: an
+older one is missing, and so is that of a slot without a bar here or of a symbol that is not there. Look-back is told
+per horizon: `60, 1h 20` reads 60 slots of its own grid, and 20 of 1h before the newest that had ended at the first of
+those. x reads one symbol's past there (`of` apart) and no third horizon.
 """
 WRITTEN_AS = {"and": "x and y", "or": "x or y", "not": "not x", "negate": "-x"}
 CHAN = 'Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979)'

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from quant.bars import BarsError, extras
+from quant.bars import BarsError, extras, known
 from quant.grid import Grid
 
 
@@ -11,8 +11,8 @@ def resample(frame: pl.DataFrame, fine: Grid, coarse: Grid) -> pl.DataFrame:
 
     A coarse bar exists where at least one fine bar does: first open, highest high, lowest low, last close,
     summed volume (null where every fine one is null), last source and factors, known when its last-known fine
-    bar was. `vwap` is weighted by volume; any other extra is the last one present. Half days and truncated
-    bins are the grid's: a bin never crosses a session or a break.
+    bar was, and not before it ends: until then another may come. `vwap` is weighted by volume; any other extra is
+    the last one present. Half days and truncated bins are the grid's: a bin never crosses a session or a break.
     """
     if fine.calendar != coarse.calendar or fine.step >= coarse.step:
         raise BarsError(f"cannot resample {fine!r} to {coarse!r}: same calendar and a longer interval are needed")
@@ -23,7 +23,7 @@ def resample(frame: pl.DataFrame, fine: Grid, coarse: Grid) -> pl.DataFrame:
     if off.any():
         raise BarsError(f"{off.sum()} bars are off the grid {fine!r}, first {stamps[off][0]}: validate them first")
     bins = pl.Series(coarse.floor(stamps), dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return (
+    made = (
         frame.with_columns(_bin=bins)
         .sort("symbol", "timestamp")
         .group_by("symbol", "_bin", maintain_order=True)
@@ -31,6 +31,7 @@ def resample(frame: pl.DataFrame, fine: Grid, coarse: Grid) -> pl.DataFrame:
         .rename({"_bin": "timestamp"})
         .select(frame.columns)
     )
+    return known(made, coarse) if "known_at" in made.columns else made
 
 
 def _rules(frame: pl.DataFrame) -> list[pl.Expr]:

@@ -106,8 +106,8 @@ async def predict(body: PredictBody, predictors: Serving) -> Predictions:
     """Predict from factor rows, or from raw bars with the bundle's own expressions.
 
     From bars: send every symbol where factors compare a section (`needs_section` in `GET /models`), and bars
-    that reach `look_back` slots before the first predicted one; where `at` in `GET /models` names other horizons, theirs
-    too. Less is refused: it would silently give other values than those the model was trained on.
+    that reach `look_back` slots before the first predicted one; where `at` in `GET /models` names other horizons,
+    theirs too. Less is refused: it would silently give other values than those the model was trained on.
     """
     predictor = predictors.serving(body.horizon)
     answer = rows.predict if isinstance(body, PredictRows) else bars.predict

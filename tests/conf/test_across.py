@@ -27,9 +27,9 @@ def test_a_horizon_that_is_read_comes_along_with_its_own_sets(folder: Path, read
     found = compose(["horizon=5m", "calendar=24x7"], folder)
     assert list(found) == ["5m", "1h"]
     assert asked(["horizon=5m"], folder) == ["5m"]
-    other = found["5m"].at["1h"]
+    other = (found["5m"].at or {})["1h"]
     assert (other.interval, other.calendar.name, list(other.features)) == ("1h", "24/7", ["technical"])
-    assert found["1h"].at == {}
+    assert found["1h"].at is None
     assert "mine" not in found["1h"].features
 
 
@@ -40,14 +40,14 @@ def test_sets_that_are_typed_are_those_of_the_horizons_that_are_asked_for(
     words = ["horizon=5m", "features=[mine,volume]", "~features.volume.volume_ratio"]
     found = compose(words, folder)
     assert list(found["5m"].features) == ["mine", "volume"]
-    assert list(found["1h"].features) == list(found["5m"].at["1h"].features) == ["technical"]
+    assert list(found["1h"].features) == list((found["5m"].at or {})["1h"].features) == ["technical"]
 
 
 def test_factors_families_and_parameters_name_horizons_too(folder: Path, reads: Callable[[str], None]) -> None:
     reads('"slow_{h}": {expr: "at(h, close)", h: [1h, 1d]}')
     (folder / "factors" / "other.yaml").write_text('# @package factors.other\nquarter: rank(at("15m", close))\n')
     found = compose(["horizon=5m", "factors=[pass_through,other]"], folder)
-    assert list(found["5m"].at) == ["1h", "1d", "15m"]
+    assert list(found["5m"].at or ()) == ["1h", "1d", "15m"]
 
 
 def test_two_horizons_may_read_each_other(folder: Path, reads: Callable[[str], None]) -> None:
@@ -56,8 +56,8 @@ def test_two_horizons_may_read_each_other(folder: Path, reads: Callable[[str], N
     file = folder / "horizon" / "1h.yaml"
     file.write_text(file.read_text().replace("/features: [technical]", "/features: [technical, back]"))
     found = compose(["horizon=5m"], folder)
-    assert list(found["5m"].at) == ["1h"]
-    assert list(found["1h"].at) == ["5m"]
+    assert list(found["5m"].at or ()) == ["1h"]
+    assert list(found["1h"].at or ()) == ["5m"]
 
 
 def test_the_resolved_config_shows_what_is_read_and_nothing_where_nothing_is(

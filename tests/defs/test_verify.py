@@ -17,7 +17,7 @@ def test_shipped_sets_on_a_fresh_store_are_ok_and_every_line_says_how(
     out = capsys.readouterr().out
     assert "verdict for 5m: OK" in out
     checks = [line for line in out.splitlines() if line[:4] in STATUSES]
-    assert len(checks) == 18
+    assert len(checks) == 20
     assert all(any(digit.isdigit() for digit in line) for line in checks)
     assert not any(line.startswith(("fail", "warn", "skip")) for line in checks)
 

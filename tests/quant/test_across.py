@@ -13,7 +13,7 @@ from quant.expression import ExpressionError
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel, names
 from quant.program import Program
-from quant.sets import Entry
+from quant.sets import Entry, expand
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 FIVE = Grid(CalendarSpec("XNYS"), "5m")
@@ -232,17 +232,25 @@ def test_a_subset_of_symbols_equals_the_whole(seed: int, chosen: set[str]) -> No
 
 
 def test_the_slots_needed_are_those_of_the_look_back_before_the_newest_closed_one() -> None:
-    program = Program.compile({"x": 'at("1h", mean(close, 10))'}, names(), others={"1h": HOURS["1h"].names})
-    grid = HOURS["1h"].grid
-    slots = grid.slots(FIRST, LAST)
-    for end in (
-        OPEN + timedelta(hours=30),
-        datetime(2024, 12, 1, 3, tzinfo=UTC),
-        datetime(2024, 12, 2, 14, 35, tzinfo=UTC),
-    ):
-        found = needed(program.others["1h"], grid, np.array([end.replace(tzinfo=None)], "datetime64[us]"))
-        closed = slots[grid.ends(slots) <= np.datetime64(end.replace(tzinfo=None), "us")]
-        np.testing.assert_array_equal(found, closed[-(9 + NEWEST) :])
+    evening = CalendarSpec(
+        "template", timezone="America/Los_Angeles", open="06:30", close="23:00", weekdays=(0, 1, 2, 3, 4)
+    )
+    late = Other(evening, "1h", names(), {})  # its sessions end on the next day in UTC, and those of XASX begin before
+    for other_one in (HOURS["1h"], other("1d"), other("1h", "24/7"), other("15m", "XASX"), late):
+        program = Program.compile({"x": 'at("o", mean(close, 10))'}, names(), others={"o": other_one.names})
+        grid = other_one.grid
+        slots = grid.slots(date(2024, 9, 1), LAST)
+        for day, hour, minute in ((27, 20, 30), (30, 3, 0), (30, 23, 59), (25, 14, 35), (25, 23, 30), (27, 6, 0)):
+            end = np.datetime64(datetime(2024, 11, day, hour, minute), "us")
+            closed = slots[grid.ends(slots) <= end]
+            np.testing.assert_array_equal(needed(program.others["o"], grid, np.array([end])), closed[-(9 + NEWEST) :])
+
+
+def test_the_same_text_means_what_each_horizon_says_it_does() -> None:
+    texts = {"x": 'at("1h", trend)'}
+    short, long = (other(trend=f"mean(close, {n})") for n in (5, 50))
+    made = [Program.compile(texts, names(), others={"1h": one.names}) for one in (short, long)]
+    assert [reach(program.outputs.values())["1h"] for program in made] == [4 + NEWEST - 1, 49 + NEWEST - 1]
 
 
 def test_look_back_is_told_per_horizon() -> None:
@@ -267,7 +275,7 @@ def test_look_back_is_told_per_horizon() -> None:
         ('at("1h", 3)', "x is the constant 3, it must be a series"),
         ('at("1h")', 'at takes a horizon in quotes and a series: at("HORIZON", x)'),
         ("at(close, 3)", "at takes a horizon in quotes"),
-        ("at", "at is an operator and needs arguments"),
+        ("at", "at is no column here; as an operator it needs arguments"),
     ],
 )
 def test_a_mistake_names_file_entry_and_column(text: str, problem: str) -> None:
@@ -293,3 +301,12 @@ def test_two_horizons_may_read_each_others_bars() -> None:
 def test_hostile_nesting_inside_at_is_refused_quickly() -> None:
     with pytest.raises(ExpressionError, match="nested"):
         Program.compile({"x": f'at("1h", {"-" * 900}close)'}, names(), others={"1h": HOURS["1h"].names})
+
+
+def test_a_familys_parameter_may_be_the_horizon() -> None:
+    declared = {"slow_{h}_{n}": {"expr": "at(h, mean(close, n))", "h": ["1h", "1d"], "n": [3]}}
+    entries = expand({"mine": declared}, file_of=lambda name: f"{name}.yaml")
+    others = {"1h": HOURS["1h"].names, "1d": other("1d").names}
+    program = Program.compile(entries, names(), others=others)
+    assert program.names == ("slow_1h_3", "slow_1d_3")
+    assert [program.others[horizon].lookback for horizon in ("1h", "1d")] == [2, 2]

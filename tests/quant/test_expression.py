@@ -92,7 +92,7 @@ def test_look_back_and_look_ahead_are_read_off_the_graph(text: str, lookback: in
         ("close +", "not an expression"),
         ("rsi(clse, 14)", r"column 5: unknown name clse; did you mean close\?"),
         ("rsy(close, 14)", r"unknown operator rsy; did you mean rsi\?"),
-        ("rsi", r"rsi is an operator and needs arguments: rsi\(x, n=14\)"),
+        ("rsi", r"rsi is no column here; as an operator it needs arguments: rsi\(x, n=14\)"),
         ("mean(close)", r"mean\(x, n\) needs n"),
         ("mean(close, 5, 6)", r"mean\(x, n\) takes 2 arguments, 3 are given"),
         ("mean(close, m=5)", r"mean\(x, n\) has no argument m"),

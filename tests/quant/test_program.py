@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant import program as program_module
+from quant import evaluation, native
 from quant.expression import ExpressionError
 from quant.panel import Panel, to_frame
 from quant.program import Program, evaluate
@@ -60,10 +60,23 @@ def test_a_feature_that_mixes_symbols_does_not_load() -> None:
         Program.compile({"x": "mean(rank(close), 3)"}, COLUMNS, section=False)
 
 
+@pytest.mark.parametrize("text", ["lag(close, 3)", "lag(rank(close), 3)", "lead(close, 3)", "lead(rank(close), 3)"])
+def test_a_program_of_shifted_values_alone_has_them_all(text: str, market) -> None:
+    panel = market(30, 5, missing=0)
+    plain = Program.compile({"x": text.split("(", 1)[1].rsplit(",", 1)[0]}, COLUMNS).run(panel)["x"]
+    program = Program.compile({"x": text}, COLUMNS, lookahead=True)
+    shift = -3 if text.startswith("lead") else 3
+    expected = np.full_like(plain, np.nan)
+    expected[max(shift, 0) : 30 + min(shift, 0)] = plain[max(-shift, 0) : 30 - max(shift, 0)]
+    for evaluator in (program.native, program.eager):
+        np.testing.assert_array_equal(evaluator.run(panel, 30)[0], expected)
+        np.testing.assert_array_equal(evaluator.run(panel, 4)[0], expected[-4:])
+
+
 def test_a_panel_without_a_needed_column_is_refused(market) -> None:
     panel = market(10, 2)
     program = Program.compile({"x": "vwap / close"}, (*COLUMNS, "vwap"))
-    with pytest.raises(ValueError, match="the panel lacks column vwap; it has bar_of_session, close, high"):
+    with pytest.raises(ValueError, match="the panel lacks column vwap; it has bar_of_session, close, day_of_week"):
         program.run(panel)
 
 
@@ -97,10 +110,14 @@ def test_many_symbols_and_a_long_look_back_are_computed_in_blocks_of_the_same_bi
     panel = market(200, 7)
     entries = {"x": "ema(close, 12)", "y": "mean(close, 40) / lag(open, 3)"}
     whole = Program.compile(entries, COLUMNS).run(panel)
-    monkeypatch.setattr(program_module, "CELLS", 600)
+    monkeypatch.setattr(evaluation, "CELLS", 600)
+    for name, size in (("CELLS", 600), ("TILE", 3), ("BLOCK", 50)):
+        monkeypatch.setattr(native, name, size)
     for tail in (None, 1, 50):
-        for name, values in Program.compile(entries, COLUMNS).run(panel, tail=tail).items():
-            np.testing.assert_array_equal(values, whole[name] if tail is None else whole[name][-tail:])
+        program, asked = Program.compile(entries, COLUMNS), tail or 200
+        for evaluator in (program.native, program.eager):
+            for name, values in zip(program.names, evaluator.run(panel, asked), strict=True):
+                np.testing.assert_array_equal(values, whole[name][-asked:])
     ranks = Program.compile({"x": "rank(ema(close, 12))"}, COLUMNS).run(panel)["x"]
     assert np.nanmax(ranks) == 1
     assert np.nanmin(ranks) == np.float32(1 / 7)

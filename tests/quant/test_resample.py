@@ -1,6 +1,6 @@
 """Coarser bars hold exactly what their finer ones held, and stay inside sessions."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +46,26 @@ def test_full_days_resample_as_pandas_does_from_the_open(interval: str) -> None:
     bars = minutes(date(2024, 7, 1), date(2024, 7, 5), keep=0.7)  # with a half day and a holiday
     found = resample(bars, FINE, Grid(XNYS, interval))
     table = bars.to_pandas().set_index("timestamp")
-    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "known_at": "max"}
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     offset = "30min" if interval == "1h" else None
     expected = table.resample(interval.replace("m", "min"), offset=offset).agg(rules).dropna()
     assert found["timestamp"].to_list() == [time.to_pydatetime() for time in expected.index]
     for name in rules:
         assert found[name].to_list() == expected[name].tolist(), name
+
+
+def test_a_bar_of_thin_data_is_not_known_before_it_ends_and_a_late_part_delays_it() -> None:
+    bars = minutes(date(2024, 7, 2), date(2024, 7, 2), keep=0.3)
+    coarse = Grid(XNYS, "1h")
+    found = resample(bars, FINE, coarse)
+    ends = pl.Series(coarse.ends(found["timestamp"].to_numpy())).dt.replace_time_zone("UTC")
+    assert found["known_at"].to_list() == ends.to_list()
+    late = bars.with_columns(
+        known_at=pl.when(pl.int_range(pl.len()) == 0).then(ends[0] + timedelta(hours=3)).otherwise("known_at")
+    )
+    moved = resample(late, FINE, coarse)["known_at"]
+    assert moved[0] == ends[0] + timedelta(hours=3)
+    assert moved.to_list()[1:] == ends.to_list()[1:]
 
 
 def test_a_truncated_bin_ends_at_the_close_of_the_half_day() -> None:
@@ -129,6 +143,6 @@ def test_real_minutes_keep_their_volume_and_extremes(market_data: Path, interval
     found = resample(good, FINE, Grid(XNYS, interval))
     assert found.height == rows
     assert Grid(XNYS, interval).contains(found["timestamp"].to_numpy()).all()
-    whole = [pl.col("volume").sum(), pl.col("high").max(), pl.col("low").min(), pl.col("known_at").max()]
+    whole = [pl.col("volume").sum(), pl.col("high").max(), pl.col("low").min()]
     per_symbol = [frame.group_by("symbol").agg(whole).sort("symbol") for frame in (good, found)]
     assert per_symbol[0].equals(per_symbol[1])
