@@ -254,7 +254,7 @@ class Audit:
         slots = slots[low : last + 1 + ahead]
         bars = read(self.lake, "bars", self.horizon, span(slots))
         panel = bar_panel(bars, self.plan.grid, slots, self.symbols, program.inputs, self.plan.attributes)
-        label = program.run(panel)["label"]
+        label = program.run(panel).value.astype(np.float32)
         past = np.full_like(label, np.nan)
         past[ahead:] = label[: len(label) - ahead]
         stamps = pl.Series(np.repeat(slots, len(self.symbols))).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")

@@ -28,16 +28,22 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         """The bundle that answers predictions, by the newest entry of the promotion ledger."""
         entry = registry.champion(horizon)
         if entry is None:
-            raise dg.Failure(
-                f"{horizon}: the ledger names no champion; materialize {horizon}/model first",
-                allow_retries=False,
+            challengers = registry.bundles(horizon)
+            do = (
+                f"none of {len(challengers)} bundles was promoted; `tenor models horizon={horizon}` says why, and "
+                f"`tenor promote horizon={horizon} bundle={challengers[-1]}` lets the newest serve"
+                if challengers
+                else f"materialize {horizon}/model first"
             )
+            raise dg.Failure(f"{horizon}: the ledger names no champion; {do}", allow_retries=False)
         served = inference.load(horizon)
         return dg.MaterializeResult(
             metadata={
                 "bundle": served["bundle"],
                 "ledger number": entry.number,
                 "why": entry.why,
+                "by": entry.by or "not recorded",
+                "challengers": len(set(registry.bundles(horizon)) - {past.id for past in registry.ledger(horizon)}),
                 "promoted at": dg.MetadataValue.timestamp(entry.at),
                 "service": dg.MetadataValue.url(f"{inference.url}/models"),
             }

@@ -1,35 +1,27 @@
-"""evaluation: out-of-sample scores of the newest bundle as a page and as numbers, baselines beside them."""
+"""evaluation: out-of-fold scores of the newest bundle as a page and as numbers, baselines beside them."""
+
+import io
+import json
+from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
-from assets import names, page
-from assets.dataset import Dataset, load, split
+from assets import names
+from assets.dataset import load
+from assets.evaluation_page import render
+from assets.findings import Findings, find
+from assets.learning import OUT_OF_FOLD
 from assets.model import digests_of
+from assets.page_summary import table, verdict
 from assets.plan import Plan
 from assets.reports import Reports
-from quant.bundle import Bundle, identity
-from quant.folds import Split
-from quant.score import section_ic
+from assets.tuning import TRIALS
+from conf.compose import to_yaml
+from quant.bundle import identity
 from resources.lake import Lake
-from resources.registry import Registry
+from resources.registry import PROVENANCE, Registry
 from resources.settings import Settings
-
-SHOWN = {
-    "ic": "IC",
-    "rank_ic": "rank IC",
-    "rank_ic_error": "± (Newey–West)",
-    "rank_ic_t": "t",
-    "hit_rate": "hit rate",
-    "quantile_spread": "top − bottom quintile",
-}
-NET = {
-    "sharpe": "net Sharpe",
-    "sharpe_error": "±",
-    "turnover": "turnover a bar",
-    "annual_return": "net return a year",
-}
 
 
 def build(plan: Plan) -> dg.AssetsDefinition:
@@ -49,7 +41,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         registry: dg.ResourceParam[Registry],
         reports: dg.ResourceParam[Reports],
     ):
-        """Scores on rows that neither training nor early stopping saw, after costs, beside three baselines."""
+        """Scores on rows that each model's training and early stopping never saw, after costs, beside baselines."""
         run = Plan(settings.horizon(horizon))
         data = load(run, lake)
         id = identity(digests_of(run, data))
@@ -60,15 +52,15 @@ def build(plan: Plan) -> dg.AssetsDefinition:
                 allow_retries=False,
             )
         bundle = registry.load(horizon, id)
-        html = render(bundle, ic_by_section(bundle, data, split(run, data)))
-        model = bundle.scores["model"]
+        predictions, returns, provenance = beside(registry, horizon, id)
+        found = find(run, data, bundle, predictions, returns, provenance)
+        html = render(found, to_yaml(run.horizon))
         return dg.MaterializeResult(
             metadata={
                 "bundle": id,
-                "test rows": model["rows"],
-                "test span": " to ".join(bundle.manifest["spans"]["test"]),
-                "net Sharpe, out of sample": names.number(model["net"]["sharpe"]),
-                "scores": dg.MetadataValue.md(names.markdown_table(*score_table(bundle))),
+                "verdict": verdict(found),
+                **_figures(found),
+                "scores": dg.MetadataValue.md(names.markdown_table(*table(found))),
                 **reports.write(horizon, f"evaluation-{id}.html", html),
             }
         )
@@ -76,62 +68,36 @@ def build(plan: Plan) -> dg.AssetsDefinition:
     return evaluation
 
 
-def ic_by_section(bundle: Bundle, data: Dataset, parts: Split) -> pl.DataFrame:
-    """Rank IC by section of the test rows: (time, ic)."""
-    frame = pl.DataFrame(
-        {
-            "time": data.timestamp[parts.test],
-            "prediction": bundle.predict_rows(data.X[parts.test]),
-            "outcome": data.y[parts.test],
-        }
+def beside(registry: Registry, horizon: str, id: str) -> tuple[pl.DataFrame, pl.DataFrame | None, dict[str, Any]]:
+    """What lies beside a bundle: out-of-fold predictions, returns of its trials (None without tuning), provenance."""
+    folder = registry.path(horizon, id)
+    if not (folder / OUT_OF_FOLD).is_file():
+        raise dg.Failure(
+            f"{folder} lacks {OUT_OF_FOLD}: it was not copied whole; remove the folder and materialize {horizon}/model "
+            "again",
+            allow_retries=False,
+        )
+    returns = folder / TRIALS
+    return (
+        pl.read_parquet(io.BytesIO((folder / OUT_OF_FOLD).read_bytes())),
+        pl.read_parquet(io.BytesIO(returns.read_bytes())) if returns.is_file() else None,
+        json.loads((folder / PROVENANCE).read_text()),
     )
-    return section_ic(frame, "spearman")
 
 
-def score_table(bundle: Bundle) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a predictor each, the model first."""
-    rows = []
-    for predictor, scores in bundle.scores.items():
-        cells = [page.figure(scores[name]) for name in SHOWN] + [page.figure(scores["net"][name]) for name in NET]
-        rows.append([predictor.replace("_", " "), *cells])
-    return ["predictor", *SHOWN.values(), *NET.values()], rows
-
-
-def render(bundle: Bundle, ic: pl.DataFrame) -> str:
-    """The page of one bundle: self-contained HTML."""
-    manifest = bundle.manifest
-    spans = manifest["spans"]
-    importance = sorted(manifest["importance"].items(), key=lambda item: -item[1])[:20]
-    quantiles = manifest["scores"]["model"]["quantile_means"]
-    cumulated = np.cumsum(ic["ic"].to_numpy())
-    sections = [
-        page.section(
-            "Out of sample",
-            f"Test rows from {spans['test'][0]} to {spans['test'][1]}: seen neither by training nor by early stopping. "
-            f"Costs: {manifest['scores']['model']['net']['cost_bps']:g} bp a side.",
-            page.table(*score_table(bundle)),
-        ),
-        page.section(
-            "Rank IC, cumulated over test sections",
-            f"{ic.height} sections; a steady slope is a steady edge, a single step is luck.",
-            page.line(cumulated.tolist(), str(ic["time"].min()), str(ic["time"].max())),
-        ),
-        page.section(
-            "Mean outcome by quintile of the prediction",
-            "Lowest prediction first; basis points over the label's horizon.",
-            page.bars([(f"Q{n + 1}", None if q is None else q * 1e4) for n, q in enumerate(quantiles)]),
-        ),
-        page.section("Importance", "Total gain of the 20 factors used most.", page.bars(importance)),
-        page.section(
-            "Where the rows went",
-            "Purged rows have labels that reach into the next part; embargoed ones end just before it.",
-            page.table(["rows", "count"], [[name, f"{count:,}"] for name, count in manifest["counts"].items()]),
-        ),
-        page.section(
-            "What it is",
-            f"{manifest['objective']}, {manifest['best_iteration']} trees, {len(bundle.factors)} factors, "
-            f"look-back {manifest['lookback']} bars, label {manifest['label']['text']}.",
-            page.table(["part", "first bar", "last bar"], [[part, *span] for part, span in spans.items()]),
-        ),
-    ]
-    return page.document(f"{bundle.horizon} · bundle {bundle.id}", sections)
+def _figures(found: Findings) -> dict[str, dg.MetadataValue | int]:
+    """The headline as metadata, so that the UI plots it from run to run."""
+    scores, net = found.past.scores["model"], found.past.scores["model"]["net"]
+    lucky = found.trials.overfitting
+    return {
+        "rows out of fold": found.past.rows.height,
+        "rank IC, out of fold": names.number(scores["rank_ic"]),
+        "rank IC standard error": names.number(scores["rank_ic_error"]),
+        "net Sharpe, out of fold": names.number(net["sharpe"]),
+        "net Sharpe standard error": names.number(net["sharpe_error"]),
+        "trials": found.trials.count,
+        "deflated Sharpe": names.number(found.trials.deflated),
+        "probability of overfitting": names.number(lucky.probability if lucky else None),
+        "rank IC, judging window": names.number(found.held_out.scores["model"]["rank_ic"]),
+        "net Sharpe, judging window": names.number(found.held_out.scores["model"]["net"]["sharpe"]),
+    }

@@ -1,7 +1,8 @@
-"""model: LightGBM on the factor table under a purged hold-out, written as a bundle that proves itself."""
+"""model: LightGBM on the factor table under purged folds, written as a bundle that proves itself."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,33 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets import names
-from assets.dataset import Dataset, load, split
+from assets import judgement, names
+from assets.costs import framed, task_of, terms
+from assets.dataset import Dataset, folds, load, split
+from assets.learning import HELD_OUT, OUT_OF_FOLD, learn, out_of_fold, predict, predicted
 from assets.plan import Plan
+from assets.tuning import BUDGET, TRIALS, study_name, tuned
 from assets.window import read, span, symbols_of, window
 from conf.compose import to_yaml
 from quant import bundle as bundles
-from quant.baselines import linear
 from quant.bundle import Bundle, feature_statistics, identity
-from quant.folds import Split
-from quant.forest import compile as compile_forest
+from quant.folds import Fold, Split
 from quant.recipe import Recipe
 from quant.score import score
-from quant.train import Trained, fit
 from quant.universe import session_of
 from resources.clock import Clock
 from resources.lake import Lake
 from resources.progress import Progress
 from resources.registry import Registry
 from resources.settings import Settings
+from resources.studies import Studies
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN_SLOTS = 16  # on sparse data the first of them may be empty, and at least one must not be
 STILL_TRADED = 5  # a symbol with a bar in the last sessions has not ended
-# Where a pipeline keeps and serves things does not make it another model.
-NOT_IDENTITY = {"store", "serving"}
+# Where a pipeline keeps and serves things, and how models are judged, does not make it another model.
+NOT_IDENTITY = {"store", "serving", "judging"}
+NOTHING: dict[str, set[str]] = {}
 
 
 def build(plan: Plan) -> dg.AssetsDefinition:
@@ -55,6 +58,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
         registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
+        studies: dg.ResourceParam[Studies],
         progress: dg.ResourceParam[Progress],
     ):
         """A LightGBM model of all symbols, early-stopped on purged rows and scored on rows it never saw."""
@@ -68,22 +72,27 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             context.log.info("bundle %s was trained from the same rows, config and code: nothing to do", id)
             bundle = registry.load(horizon, id)
         else:
-            bundle = _train(run, data, lake, digests)
+            bundle, beside = _train(run, data, lake, digests, studies, progress)
             bundle.verify()
             versions = {step: lake.version(names.table(step, horizon)) for step in ("bars", "features", "factors")}
             versions |= {table: lake.version(table) for table in (names.table("bars", name) for name in run.others)}
             registry.write(
-                bundle, {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()}
+                bundle,
+                {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()},
+                {name: bundles.parquet(frame) for name, frame in beside.items()},
             )
-        why = promote_if_new(registry, horizon, id, context.run.run_id)
+        decision = judgement.decide(run, data, lake, registry, bundle, context.run.run_id)
         scores = bundle.scores["model"]
         return dg.MaterializeResult(
             metadata={
                 "bundle": id,
                 "trained anew": not trained_before,
-                "promotion": why,
+                "promotion": decision.why,
+                **decision.metadata,
                 "dagster/row_count": len(data.y),
                 **{f"rows {part}": count for part, count in bundle.manifest["counts"].items()},
+                "rows by fold": dg.MetadataValue.md(_account(bundle)),
+                "training rows, as they weigh": _weighing(bundle),
                 "trees": bundle.manifest["best_iteration"],
                 "rank IC, out of sample": names.number(scores["rank_ic"]),
                 "rank IC standard error": names.number(scores["rank_ic_error"]),
@@ -95,36 +104,36 @@ def build(plan: Plan) -> dg.AssetsDefinition:
     return model
 
 
-def promote_if_new(registry: Registry, horizon: str, id: str, run: str) -> str:
-    """Promote a bundle the ledger has never named; one that was replaced or rolled back stays where it is."""
-    ledger = registry.ledger(horizon)
-    if any(entry.id == id for entry in ledger):
-        serving = (
-            "is the champion" if ledger[-1].id == id else f"is known to the ledger; {ledger[-1].id} stays champion"
-        )
-        return f"{id} {serving}"
-    entry = registry.promote(horizon, id, f"newest model that proved itself, run {run[:8]}")
-    return f"number {entry.number} of the ledger: {entry.why}"
+def _account(bundle: Bundle) -> str:
+    """Where the rows of each out-of-fold prediction went, as a table: its rows add up."""
+    counts = [fold["counts"] for fold in bundle.manifest["folds"]]
+    rows = [[number, *count.values()] for number, count in enumerate(counts)]
+    return names.markdown_table(["fold", *counts[0]], rows) if rows else "no folds"
 
 
-def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bundle:
-    config = plan.horizon.model
-    parts = split(plan, data)
-    params = config.params()
-    trained = fit(
-        data.X,
-        data.y,
-        parts,
-        {name: value for name, value in params.items() if name not in ("n_estimators", "seed")},
-        names=data.names,
-        seed=config.seed,
-        rounds=config.n_estimators,
-        early_stopping_rounds=config.early_stopping_rounds,
-    )
+def _weighing(bundle: Bundle) -> float:
+    """The effective number of training rows: fewer than there are where weights differ."""
+    weights = bundle.manifest["weights"]
+    return float(weights["effective"] if weights else bundle.manifest["counts"]["train"])
+
+
+def _train(
+    plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str], studies: Studies, progress: Progress
+) -> tuple[Bundle, dict[str, pl.DataFrame]]:
+    """The bundle, and what lies beside it: predictions by models that did not learn from what they predict (see
+    `learning.predicted`), and where parameters were searched what each trial would have earned.
+    """
+    cuts, parts = folds(plan, data), split(plan, data)
+    study = study_name(plan.horizon.name, {**digests, "config": config_digest(plan, {"tuning": BUDGET})})
+    search = tuned(plan, data, cuts, study, studies, progress)
+    config = plan.horizon.model.model_copy(update=search[0].params if search else {})
+    past = out_of_fold(config, data, cuts)
+    trained = learn(config, data, parts.train, parts.valid)
+    held_out = predicted(data, parts.test, predict(trained, data, parts.test), parts.train, HELD_OUT)
     symbols = symbols_of(lake, plan.horizon.name)
     recipe = plan.recipe(symbols, _membership(lake, plan))
     golden_bars = _golden_bars(plan, lake, recipe, data)
-    return bundles.build(
+    bundle = bundles.build(
         horizon=plan.horizon.name,
         recipe=recipe,
         trained=trained,
@@ -132,36 +141,45 @@ def _train(plan: Plan, data: Dataset, lake: Lake, digests: dict[str, str]) -> Bu
         spans=_spans(data, parts),
         label={
             "name": plan.horizon.label.name,
-            "text": plan.label_entry.text,
+            "text": plan.label.text,
             "lookahead": plan.label.lookahead,
         },
         digests=digests,
         golden_bars=golden_bars,
         golden_others=_golden_others(lake, recipe, golden_bars),
-        counts={**parts.counts, **data.dropped},
-        scores=_scores(plan, data, parts, trained),
+        counts={"in": len(data.y) + sum(data.dropped.values()), **parts.counts, **data.dropped},
+        weights=_weights(data, parts),
+        folds=[_fold(data, fold) for fold in cuts],
+        tuning=search[0].summary() if search else None,
+        scores=_scores(plan, held_out),
         statistics=feature_statistics(data.X[parts.train], data.names),
     )
+    beside = {OUT_OF_FOLD: pl.concat([past, held_out])}
+    return bundle, beside | ({TRIALS: search[1]} if search else {})
 
 
-def _scores(plan: Plan, data: Dataset, parts: Split, trained: Trained) -> dict[str, Any]:
-    """Out-of-sample scores of the model and its baselines on the test rows, net of the declared costs."""
-    test, costs = parts.test, plan.horizon.costs
-    return score(
-        data.timestamp[test],
-        data.symbol[test],
-        data.y[test],
-        {
-            "model": compile_forest(trained.text).predict(data.X[test]),
-            "linear": linear(data.X, data.y, parts.train, test),
-            "last_return": data.last_return[test],
-        },
-        lookahead=plan.label.lookahead,
-        cost_bps=costs.bps_per_side + costs.spread_bps / 2 + costs.slippage_bps,
-    )
+def _fold(data: Dataset, fold: Fold) -> dict[str, Any]:
+    """A fold as the manifest tells it: spans by part, the blocks it tests, and where the rows went."""
+    return {"spans": _spans(data, fold), "groups": list(fold.groups), "counts": fold.counts}
 
 
-def _spans(data: Dataset, parts: Split) -> dict[str, list[str]]:
+def _weights(data: Dataset, parts: Split) -> dict[str, float] | None:
+    """How unequally the training rows weigh, their mean being 1; effective: Kish's number of rows, (Σw)² / Σw²."""
+    if data.weight is None:
+        return None
+    w = data.weight[parts.train]
+    w = w / w.mean()
+    effective = w.sum() ** 2 / (w @ w)
+    return {"rows": len(w), "lowest": float(w.min()), "highest": float(w.max()), "effective": float(effective)}
+
+
+def _scores(plan: Plan, held_out: pl.DataFrame) -> dict[str, Any]:
+    """Out-of-sample scores of the model and its baselines on the judging window, net of the declared costs."""
+    frame = framed(plan, held_out.rename({"prediction": "model"}))
+    return score(frame, ("model", "linear", "last_return"), terms(plan), task_of(plan))
+
+
+def _spans(data: Dataset, parts: Split | Fold) -> dict[str, list[str]]:
     """First and last bar of each part: what drift compares with, and what judged the model."""
     rows = {"train": parts.train, "valid": parts.valid, "test": parts.test}
     return {
@@ -216,6 +234,12 @@ def _membership(lake: Lake, plan: Plan) -> pl.DataFrame | None:
     return spans.with_columns(end=pl.when(pl.col("end") < still).then("end"))
 
 
+def config_digest(plan: Plan, less: Mapping[str, set[str]] = NOTHING) -> str:
+    """SHA-256 of the resolved config, as far as it makes the model; less: keys to leave out, by their parent."""
+    exclude: dict[str, Any] = {**dict.fromkeys(NOT_IDENTITY, True), **less}
+    return hashlib.sha256(plan.horizon.model_dump_json(by_alias=True, exclude=exclude).encode()).hexdigest()
+
+
 def digests_of(plan: Plan, data: Dataset) -> dict[str, str]:
     """What makes the bundle's id: the rows, the config, the code that computes, and the lock file."""
     rows = hashlib.sha256()
@@ -229,9 +253,7 @@ def digests_of(plan: Plan, data: Dataset) -> dict[str, str]:
         source.update(file.name.encode() + file.read_bytes())
     return {
         "content": rows.hexdigest(),
-        "config": hashlib.sha256(
-            plan.horizon.model_dump_json(by_alias=True, exclude=NOT_IDENTITY).encode()
-        ).hexdigest(),
+        "config": config_digest(plan),
         "source": source.hexdigest(),
         "lock": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
     }

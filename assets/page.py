@@ -1,9 +1,7 @@
-"""Self-contained HTML pages: text, tables and small SVG charts, no script and nothing fetched."""
+"""Self-contained HTML pages: text and tables, no script and nothing fetched."""
 
 from collections.abc import Sequence
 from html import escape
-
-WIDTH, HEIGHT = 720, 220
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #6b7687; --line: #d8dde5; --paper: #fff;
@@ -25,16 +23,25 @@ svg text { fill: var(--soft); font-size: 11px }
 """
 
 
-def document(title: str, sections: Sequence[str]) -> str:
+def document(title: str, sections: Sequence[str], *, heading: bool = True) -> str:
+    """A whole page; heading: whether it begins with its title."""
+    top = f"<h1>{escape(title)}</h1>" if heading else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body><h1>{escape(title)}</h1>{''.join(sections)}</body></html>"
+        f"<body>{top}{''.join(sections)}</body></html>"
     )
 
 
-def section(title: str, about: str, content: str) -> str:
-    return f"<h2>{escape(title)}</h2><p>{escape(about)}</p>{content}"
+def section(title: str, about: str, content: str, anchor: str = "") -> str:
+    """A titled part of a page, with a line about it; anchor: what links point to."""
+    named = f' id="{anchor}"' if anchor else ""
+    return f"<h2{named}>{escape(title)}</h2><p>{escape(about)}</p>{content}"
+
+
+def text(value: object) -> str:
+    """Anything as text that is safe inside HTML."""
+    return escape(str(value))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -46,42 +53,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def figure(value: float | None) -> str:
     """A number with four significant digits; a dash where it is undefined."""
     return "–" if value is None else f"{value:.4g}"
-
-
-def line(values: Sequence[float], first: str, last: str) -> str:
-    """A line over equally spaced points, with zero drawn; `first` and `last` label the ends."""
-    if len(values) < 2:
-        return "<p>Too few sections to draw.</p>"
-    low, high = min(0.0, *values), max(0.0, *values)
-    scale = (HEIGHT - 40) / ((high - low) or 1.0)
-    points = " ".join(
-        f"{at * (WIDTH - 60) / (len(values) - 1) + 50:.1f},{20 + (high - value) * scale:.1f}"
-        for at, value in enumerate(values)
-    )
-    zero = 20 + high * scale
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
-        f'<line x1="50" x2="{WIDTH - 10}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="var(--line)"/>'
-        f'<polyline points="{points}" fill="none" stroke="var(--up)" stroke-width="1.6"/>'
-        f'<text x="0" y="24">{high:.2f}</text><text x="0" y="{HEIGHT - 20}">{low:.2f}</text>'
-        f'<text x="50" y="{HEIGHT - 2}">{escape(first)}</text>'
-        f'<text x="{WIDTH - 10}" y="{HEIGHT - 2}" text-anchor="end">{escape(last)}</text></svg>'
-    )
-
-
-def bars(values: Sequence[tuple[str, float | None]]) -> str:
-    """Horizontal bars from a common zero, in the order given; an undefined value has none."""
-    known = [value for _, value in values if value is not None]
-    low, high = min([0.0, *known]), max([0.0, *known])
-    scale = (WIDTH - 330) / ((high - low) or 1.0)
-    zero = 230 + (0 - low) * scale
-    rows = []
-    for at, (name, value) in enumerate(values):
-        top = at * 22
-        rows.append(f'<text x="220" y="{top + 15}" text-anchor="end">{escape(name)}</text>')
-        if value is not None:
-            start, width = min(zero, zero + value * scale), abs(value) * scale
-            colour = "var(--up)" if value >= 0 else "var(--down)"
-            rows.append(f'<rect x="{start:.1f}" y="{top + 3}" width="{width:.1f}" height="15" rx="2" fill="{colour}"/>')
-            rows.append(f'<text x="{WIDTH - 4}" y="{top + 15}" text-anchor="end">{figure(value)}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {22 * len(values)}" role="img">{"".join(rows)}</svg>'

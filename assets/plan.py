@@ -10,13 +10,14 @@ import polars as pl
 from conf.errors import ConfigError, nearest
 from conf.files import home
 from conf.origin import place
-from conf.schema import Calendar, Horizon
+from conf.schema import Calendar, Horizon, TripleBarrier
 from quant import inputs
 from quant.across import Other
 from quant.attributes import Attribute
 from quant.bounds import bounds_of
 from quant.expression import Names, UnknownName
 from quant.grid import CalendarSpec, Grid
+from quant.labels import BarrierLabel, ExpressionLabel, Label
 from quant.program import Program
 from quant.recipe import Recipe
 from quant.sets import Entry, expand
@@ -113,18 +114,31 @@ class Plan:
         return {name: other.names for name, other in self.others.items()}
 
     @cached_property
-    def label_entry(self) -> Entry:
-        """The label with its parameters filled in."""
+    def label(self) -> Label:
+        """What is predicted; the only thing that may look ahead."""
+        label = self.horizon.label
+        if isinstance(label, TripleBarrier):
+            entry = self._label_entry(label.width)
+            width = self._compiled({"width": entry})
+            return BarrierLabel(
+                width,
+                entry.text,
+                profit=label.profit,
+                loss=label.loss,
+                bars=label.bars,
+                entry=label.entry,
+                tie=label.tie,
+            )
+        entry = self._label_entry(label.expr)
+        return ExpressionLabel(self._compiled({"label": entry}, lookahead=True), entry.text)
+
+    def _label_entry(self, text: str) -> Entry:
+        """An expression of the label with its parameters filled in."""
         label = self.horizon.label
         pattern = "_".join(["label", *(f"{{{name}}}" for name in label.params)])
-        declared = {"expr": label.expr, **{name: [value] for name, value in label.params.items()}}
+        declared = {"expr": text, **{name: [value] for name, value in label.params.items()}}
         sets = {label.name: {pattern: declared}}
         return next(iter(expand(sets, file_of=lambda name: declared_in("label", name)).values()))
-
-    @cached_property
-    def label(self) -> Program:
-        """Values by the one name `label`; the only program that may look ahead."""
-        return self._compiled({"label": self.label_entry}, lookahead=True)
 
     def _compiled(self, entries: Mapping[str, Entry], further: Iterable[str] = (), **how: Any) -> Program:
         """The program of entries over names of bars, and `further` ones; an unknown name is told how to declare it."""

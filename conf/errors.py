@@ -2,7 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -18,6 +19,32 @@ class ConfigError(ValueError):
         self.nearest = nearest
         hint = f"; did you mean {nearest}?" if nearest else "."
         super().__init__(f"{where}: {problem}{hint}{f' {fix}.' if fix else ''}")
+
+
+_MUST_BE = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text: put it in quotes",
+    "string_too_short": "must not be empty",
+    "date_type": "must be a date such as 2024-01-31",
+    "list_type": "must be a list, such as [a, b]",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must hold at least {min_length}, and holds {actual_length}",
+    "too_long": "must hold at most {max_length}, and holds {actual_length}",
+}
+
+
+def must_be(finding: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in our words: completes "it ..."."""
+    return _MUST_BE.get(finding["type"], finding["msg"]).format(**finding.get("ctx", {}))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

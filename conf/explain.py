@@ -7,30 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from conf.errors import ConfigError, nearest, shown
+from conf.errors import ConfigError, must_be, nearest, shown
 from conf.fields import Wrong
 from conf.keys import kinds, meant, siblings
 from conf.origin import Key, Origins, dotted
-
-_MUST_BE = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text: put it in quotes",
-    "string_too_short": "must not be empty",
-    "date_type": "must be a date such as 2024-01-31",
-    "list_type": "must be a list, such as [a, b]",
-    "dict_type": "must be a mapping of names to values",
-    "model_type": "must be a mapping of keys to values",
-    "model_attributes_type": "must be a mapping of keys to values",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "must hold at least {min_length}, and holds {actual_length}",
-    "too_long": "must hold at most {max_length}, and holds {actual_length}",
-}
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any], origins: Origins) -> ConfigError:
@@ -98,7 +78,7 @@ def _impossible(key: Key, finding: ErrorDetails, origins: Origins) -> ConfigErro
         known = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
         must, close = f"must be one of {', '.join(known)}", nearest(str(value), known)
     else:
-        must = _MUST_BE.get(finding["type"], finding["msg"]).format(**context)
+        must = must_be(finding)
     return ConfigError(origins.of(key), f"{dotted(key)} is {shown(value)}; it {must}", nearest=close)
 
 

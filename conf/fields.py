@@ -1,5 +1,6 @@
 """The types of single config values: each says in its message what the value must be."""
 
+import math
 import re
 from datetime import date
 from functools import cache
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from conf.errors import nearest
 
 UNITS = {"m": 1, "h": 60, "d": 1440}
+RANGE = ("low", "high", "step", "log")
 
 
 class Wrong(ValueError):
@@ -125,6 +127,35 @@ def _attributes(value: object) -> object:
     return value
 
 
+def _choice(value: object) -> object:
+    """A range of numbers or a list of values, as tuning takes them."""
+    if isinstance(value, list):
+        if not value or len({repr(held) for held in value}) < len(value):
+            raise Wrong("must hold at least one value, and each once")
+        if any(not isinstance(held, int | float | str | bool | None) for held in value):
+            raise Wrong("must hold single values")
+        return value
+    if not isinstance(value, dict):
+        raise Wrong("must be a range, such as {low: 7, high: 127, log: true}, or a list of choices")
+    for key, held in value.items():
+        if key not in RANGE:
+            message = "must be one of the keys low, high, log and step"
+            raise Wrong(message, nearest=nearest(str(key), RANGE), key=str(key))
+        number = isinstance(held, int | float) and not isinstance(held, bool) and math.isfinite(held)
+        if not (isinstance(held, bool) if key == "log" else number):
+            raise Wrong("must be true or false" if key == "log" else "must be a finite number", key=key)
+    low, high, step, log = (value.get(key) for key in RANGE)
+    if low is None or high is None:
+        raise Wrong("must have both low and high")
+    if low >= high:
+        raise Wrong(f"must be below high, {high}", key="low")
+    if log and low <= 0:
+        raise Wrong("must be above 0 where log is true", key="low")
+    if step is not None and (log or not 0 < step <= high - low):
+        raise Wrong("must be above 0, at most high - low, and is not for a range with log: true", key="step")
+    return value
+
+
 Interval = Annotated[str, BeforeValidator(_interval)]
 Day = Annotated[date, BeforeValidator(_day)]
 Clock = Annotated[str, BeforeValidator(_clock)]
@@ -133,6 +164,7 @@ Exchange = Annotated[str, AfterValidator(_exchange)]
 CalendarName = Annotated[str, AfterValidator(_calendar)]
 Entry = Annotated[str | dict[str, Any], BeforeValidator(_entry)]
 Sets = dict[str, dict[str, Entry]]
+Choice = Annotated[Any, BeforeValidator(_choice)]
 Attributes = Annotated[
     str | dict[str, dict[str, str | Annotated[float, Field(allow_inf_nan=False)]]] | None, BeforeValidator(_attributes)
 ]

@@ -8,13 +8,14 @@ or its resources are built from) is fixed when the code location loads; the othe
 import re
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from conf.errors import nearest
+from conf.errors import must_be, nearest
 from conf.fields import (
     Amount,
     Attributes,
     CalendarName,
+    Choice,
     Clock,
     Count,
     Day,
@@ -29,6 +30,7 @@ from conf.fields import (
     Zone,
     minutes,
 )
+from quant.space import Range, Space, Value
 
 STRUCTURAL: Final = "structural"
 
@@ -141,41 +143,77 @@ class Calendar(Strict):
         return self
 
 
-class Label(BaseModel):
-    """What is predicted: an expression that may look ahead, and its parameters under their own names."""
+class _Parameters(BaseModel):
+    """Keys beside those of the schema are the parameters of an expression, under their own names."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
+    def _parameters(self, key: str, *shared: str) -> dict[str, int | float]:
+        """The parameters that the expression of that key uses, of these fields too; Wrong for one that it does not."""
+        text = getattr(self, key)
+        names = set(re.findall(r"[A-Za-z_]\w*", text))
+        given = dict(self.model_extra or {})
+        for name, value in given.items():
+            if name not in names:
+                known = nearest(name, [*type(self).model_fields, *names])
+                raise Wrong(f"must be a parameter that {key} uses: {text}", nearest=known, key=name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise Wrong("must be a number", key=name)
+            if isinstance(value, int) and value < 1:
+                raise Wrong("must be at least 1: a whole number counts bars", key=name)
+        return given | {name: getattr(self, name) for name in shared if name in names}
+
+
+class Label(_Parameters):
+    """What is predicted: an expression that may look ahead, and its parameters under their own names."""
+
+    kind: Literal["expression"]
     name: str
     expr: str
 
     @property
     def params(self) -> dict[str, int | float]:
         """The parameters that `expr` uses, by name."""
-        return dict(self.model_extra or {})
+        return self._parameters("expr")
 
     @model_validator(mode="after")
     def _parameters_are_used_numbers(self) -> "Label":
-        names = set(re.findall(r"[A-Za-z_]\w*", self.expr))
-        for name, value in self.params.items():
-            if name not in names:
-                known = nearest(name, [*Label.model_fields, *names])
-                raise Wrong(f"must be a parameter that expr uses: {self.expr}", nearest=known, key=name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise Wrong("must be a number", key=name)
-            if isinstance(value, int) and value < 1:
-                raise Wrong("must be at least 1: a whole number counts bars", key=name)
+        self._parameters("expr")
+        return self
+
+
+class TripleBarrier(_Parameters):
+    """What is predicted: the return until a profit, a loss or the end of its time, in units of `width`."""
+
+    kind: Literal["triple_barrier"]
+    name: str
+    width: str
+    profit: Annotated[float, Field(gt=0)] | None = None
+    loss: Annotated[float, Field(gt=0)] | None = None
+    bars: Count
+    entry: Literal["next_open", "this_close"]
+    tie: Literal["loss", "profit"]
+
+    @property
+    def params(self) -> dict[str, int | float]:
+        """The parameters that `width` uses, by name."""
+        return self._parameters("width", "bars")
+
+    @model_validator(mode="after")
+    def _parameters_are_used_numbers(self) -> "TripleBarrier":
+        self._parameters("width", "bars")
         return self
 
 
 class Booster(Strict):
     """LightGBM's own parameters by their LightGBM names; None keeps LightGBM's value."""
 
-    objective: Literal["regression", "regression_l1", "huber", "fair", "quantile", "binary"]
+    objective: Literal[
+        "regression", "regression_l1", "huber", "fair", "quantile", "binary", "lambdarank", "rank_xendcg"
+    ]
     n_estimators: Count
     learning_rate: Annotated[float, Field(gt=0)]
     num_leaves: Annotated[int, Field(ge=2)]
-    seed: Whole
     max_depth: int | None = None
     max_bin: Annotated[int, Field(ge=2)] | None = None
     min_data_in_leaf: Whole | None = None
@@ -193,9 +231,36 @@ class Booster(Strict):
     num_threads: Whole | None = None
 
 
+TUNABLE: Final = tuple(
+    name for name in Booster.model_fields if name not in ("objective", "num_threads")
+)  # what makes another problem, or none, is not searched
+
+
+def _parameter(name: str, value: Any) -> Any:
+    """A value as the model's parameter of this name has it: whole numbers may stand for others."""
+    field = Booster.model_fields[name]
+    type_: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return TypeAdapter(type_).validate_python(value, strict=True)
+
+
+class Preprocessing(Strict):
+    """What happens to factors before the model reads them, learned from training rows alone; None: it does not."""
+
+    coverage: Share | None = None
+    best: Count | None = None
+    winsorize: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    impute: bool
+    standardize: bool
+
+
 class Model(Booster):
     """How the model learns, and on which rows it is stopped and judged."""
 
+    seeds: Annotated[list[Whole], Field(min_length=1)]
+    grades: Annotated[int, Field(ge=2, le=31)]
+    uniqueness: bool
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+    preprocess: Preprocessing
     valid_share: Inside
     test_share: Inside
     embargo: Whole | None = None
@@ -208,18 +273,121 @@ class Model(Booster):
         return self.model_dump(include=set(Booster.model_fields), exclude_none=True)
 
     @model_validator(mode="after")
+    def _seeds_differ(self) -> "Model":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise Wrong("must name each seed once: the same one twice grows the same trees", key="seeds")
+        return self
+
+    @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Model":
         if self.valid_share + self.test_share >= 1:
             raise Wrong(f"leaves no training rows beside valid_share, {self.valid_share}", key="test_share")
         return self
 
 
+class Tuning(Strict):
+    """Which of the model's parameters are searched, how long, and by what they are judged."""
+
+    trials: Whole | None = None
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    workers: Count
+    startup_trials: Whole
+    metric: Literal["rank_ic", "ic", "loss"]
+    seed: Whole
+    space: dict[str, Choice]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is searched at all."""
+        return bool(self.space) and self.trials != 0
+
+    def ranges(self) -> Space:
+        """The space in the types of the model's parameters."""
+        found: dict[str, Range | list[Value]] = {}
+        for name, choice in self.space.items():
+            if isinstance(choice, list):
+                found[name] = [_parameter(name, value) for value in choice]
+            else:
+                low, high = (_parameter(name, choice[end]) for end in ("low", "high"))
+                found[name] = Range(low, high, bool(choice.get("log")), choice.get("step"))
+        return found
+
+    @field_validator("space")
+    @classmethod
+    def _space_is_of_the_model(cls, space: dict[str, Any]) -> dict[str, Any]:
+        for name, choice in space.items():
+            if name not in TUNABLE:
+                message = f"must be a parameter of the model that can be searched: {', '.join(TUNABLE)}"
+                raise Wrong(message, nearest=nearest(name, TUNABLE), key=name)
+            values = choice if isinstance(choice, list) else [choice["low"], choice["high"]]
+            try:
+                read = [_parameter(name, value) for value in values]
+            except ValidationError as error:
+                message = f"must hold values of model.{name}, each of which {must_be(error.errors()[0])}"
+                raise Wrong(message, key=name) from None
+            if isinstance(choice, dict) and isinstance(read[0], int) and isinstance(choice.get("step"), float):
+                raise Wrong("must have a whole number for step: the parameter is one", key=name)
+        return space
+
+    @model_validator(mode="after")
+    def _the_search_ends(self) -> "Tuning":
+        if self.trials is None and self.seconds is None:
+            raise Wrong("must be given where seconds is not: something has to end the search", key="trials")
+        if self.trials and not self.space:
+            raise Wrong("needs parameters to search: choose tuning=default, or write a space", key="trials")
+        return self
+
+
+class WalkForward(Strict):
+    """Out-of-fold predictions of blocks of time, each by a model of what lies before it."""
+
+    kind: Literal["expanding", "rolling"]
+    count: Count
+    share: Inside
+    sections: Count | None = None
+
+    @model_validator(mode="after")
+    def _rolling_folds_have_a_length(self) -> "WalkForward":
+        if (self.kind == "rolling") != (self.sections is not None):
+            raise Wrong(
+                "must be given for rolling folds, and for them alone: how many sections they learn from", key="sections"
+            )
+        return self
+
+
+class Combinatorial(Strict):
+    """Out-of-fold predictions of every choice of blocks of time by a model of the others."""
+
+    kind: Literal["combinatorial"]
+    groups: Annotated[int, Field(ge=2)]
+    tested: Count
+
+    @model_validator(mode="after")
+    def _some_group_is_learned_from(self) -> "Combinatorial":
+        if self.tested >= self.groups:
+            raise Wrong(f"leaves none of the {self.groups} groups to learn from", key="tested")
+        return self
+
+
 class Costs(Strict):
-    """What trading costs, in basis points of the traded value."""
+    """What trading costs, in basis points of the traded value, and how predictions become positions."""
 
     bps_per_side: Amount
     spread_bps: Amount
     slippage_bps: Amount
+    weighting: Literal["rank", "deciles", "proportional"]
+    overnight: bool
+
+
+class Judging(Strict):
+    """When a new model replaces the one that serves."""
+
+    metric: Literal["rank_ic", "net_return"]
+    margin: float
+    level: Annotated[float, Field(ge=0.001, le=0.5)]
+    correct_for_tries: bool
+    min_sections: Annotated[int, Field(ge=2)]
+    first: Literal["always", "significant"]
 
 
 class Drift(Strict):
@@ -284,15 +452,27 @@ class Horizon(Strict):
     calendar: Annotated[Calendar, STRUCTURAL]
     features: Annotated[Sets, STRUCTURAL]
     factors: Annotated[Sets, STRUCTURAL]
-    label: Label
+    label: Annotated[Label | TripleBarrier, Field(discriminator="kind")]
     model: Model
+    folds: Annotated[WalkForward | Combinatorial, Field(discriminator="kind")]
+    tuning: Tuning
     costs: Costs
     validation: Validation
+    judging: Judging
     drift: Drift
     vectors: Vectors
     store: Annotated[Store, STRUCTURAL]
     serving: Annotated[Serving, STRUCTURAL]
     at: Annotated[dict[str, Elsewhere] | None, STRUCTURAL] = None  # the horizons that its expressions read
+
+    @model_validator(mode="after")
+    def _the_loss_can_be_compared(self) -> "Horizon":
+        if self.tuning.wanted and self.tuning.metric == "loss":
+            if self.model.objective in ("lambdarank", "rank_xendcg"):
+                raise Wrong(f"must have a metric that a {self.model.objective} model has: rank_ic or ic", key="tuning")
+            if "alpha" in self.tuning.space:
+                raise Wrong("must not search alpha by the loss, which alpha itself defines", key="tuning")
+        return self
 
     @property
     def minutes(self) -> int:

@@ -35,6 +35,10 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
         from defs.verify import verify
 
         return verify
+    if name in ("models", "promote", "rollback"):
+        from defs import models
+
+        return {"models": models.models, "promote": models.promote, "rollback": models.rollback}[name]
     from defs import look
 
     return {
@@ -74,6 +78,18 @@ COMMANDS = {
         "tenor validate\n  tenor validate horizon=30m",
     ),
     "status": ("show each horizon's newest partition, model and what is served", "tenor status"),
+    "models": (
+        "list each horizon's bundles: who serves, what they learned from, how they scored and were judged",
+        "tenor models\n  tenor models horizon=5m",
+    ),
+    "promote": (
+        "let a bundle serve, by hand, through the ledger",
+        "tenor promote horizon=5m bundle=3fa9\n  tenor promote horizon=5m bundle=3fa9 why='the new label'",
+    ),
+    "rollback": (
+        "let the champion before the present one serve again, by hand, through the ledger",
+        "tenor rollback horizon=5m why='trades too much'",
+    ),
     "clean": ("delete the store: tables, models, reports and the embedded database", "tenor clean"),
 }
 
@@ -110,13 +126,14 @@ def told_errors() -> tuple[type[Exception], ...]:
     """Errors whose message is meant for the user; any other is a bug and keeps its traceback."""
     from conf.errors import ConfigError
     from quant.bars import BarsError
+    from quant.bundle import BundleError
     from quant.expression import ExpressionError
     from resources.lake import LakeError
     from resources.postgres import DatabaseError
     from resources.registry import RegistryError
     from resources.sources import SourceError
 
-    return (ConfigError, ExpressionError, BarsError, SourceError, LakeError, RegistryError, DatabaseError)
+    return (ConfigError, ExpressionError, BarsError, BundleError, SourceError, LakeError, RegistryError, DatabaseError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

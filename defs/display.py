@@ -31,9 +31,15 @@ class Display(logging.Handler):
         self._tasks: dict[tuple[str, str], TaskID] = {}
 
     def rows(self, horizon: str, step: str, done: int) -> None:
+        self._update(horizon, step, done=f"{done:,} rows")
+
+    def says(self, horizon: str, step: str, text: str) -> None:
+        self._update(horizon, step, state=text)
+
+    def _update(self, horizon: str, step: str, **fields: str) -> None:
         task = self._tasks.get((horizon, step))
         if task is not None:
-            self._bars.update(task, done=f"{done:,} rows")
+            self._bars.update(task, **fields)  # type: ignore[arg-type]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take Dagster's events off its log records."""

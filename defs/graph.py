@@ -19,6 +19,7 @@ from resources.lake import Lake
 from resources.progress import LoggedProgress, Progress
 from resources.registry import Registry
 from resources.settings import Settings
+from resources.studies import Studies
 from resources.vectors import Vectors
 
 
@@ -65,6 +66,7 @@ def build(
         resources={
             "settings": Settings(),
             "clock": clock,
+            "studies": Studies(root),
             "progress": progress or LoggedProgress(),
             "lake": Lake(f"{root}/lake"),
             "registry": Registry(root, clock),

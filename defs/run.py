@@ -14,7 +14,8 @@ import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from assets import names
+from assets import names, replay
+from assets.plan import Plan
 from conf.compose import asked, compose, split
 from conf.schema import Horizon
 from defs.display import Display
@@ -26,6 +27,7 @@ from defs.summary import print_summary
 from resources.dagster_storage import instance
 from resources.inference import Inference, InferenceError, Predicted
 from resources.lake import Lake
+from resources.registry import Registry
 from resources.settings import OVERRIDES_VARIABLE
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -135,8 +137,14 @@ class Runner:
                 self.outcome.failures.append(f"prediction: {error}")
 
     def newest(self, horizon: Horizon) -> pl.DataFrame:
-        """The factor rows of the newest section."""
-        table = Lake(f"{root_of(horizon)}/lake").scan(names.table("factors", horizon.name))
+        """The factor rows of the newest section, as the bundle that serves reads them."""
+        lake = Lake(f"{root_of(horizon)}/lake")
+        served, trained = (self.outcome.metadata[step]["bundle"].value for step in ("deployment", "model"))
+        if served != trained:
+            # A champion that was not beaten may have other factors than those of the table.
+            champion = Registry(root_of(horizon)).load(horizon.name, str(served))
+            return replay.newest(Plan(horizon), lake, champion)
+        table = lake.scan(names.table("factors", horizon.name))
         newest = table.filter(pl.col("timestamp") == pl.col("timestamp").max()).collect()
         return newest.drop("known_at", "partition").sort("symbol")
 

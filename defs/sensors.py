@@ -12,9 +12,11 @@ SECONDS = 5
 
 
 def deploy_champions(horizons: Sequence[str]) -> dg.SensorDefinition:
-    """One run of `deploy_<horizon>` per ledger number, however many events a tick missed.
+    """One run of `deploy_<horizon>` for the newest ledger entry, however many events a tick missed.
 
-    The cursor holds the last number seen per horizon. A failed tick keeps its cursor and is tried again.
+    The cursor holds the last entry seen per horizon: its number and its time, for `tenor clean` takes the ledger, whose
+    numbers then start anew, and may leave the database with this cursor. A failed tick keeps its cursor and is tried
+    again.
     """
 
     @dg.sensor(
@@ -29,12 +31,12 @@ def deploy_champions(horizons: Sequence[str]) -> dg.SensorDefinition:
         requests = []
         for horizon in horizons:
             entry = registry.champion(horizon)
-            if entry is None or entry.number <= seen.get(horizon, 0):
+            if entry is None or seen.get(horizon) == (this := f"{entry.number} {entry.at.isoformat()}"):
                 continue
-            seen[horizon] = entry.number
+            seen[horizon] = this
             requests.append(
                 dg.RunRequest(
-                    run_key=f"{horizon}-{entry.number}",
+                    run_key=f"{horizon} {this}",
                     asset_selection=[names.key(horizon, "deployment")],
                     tags={
                         "tenor/horizon": horizon,

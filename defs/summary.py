@@ -15,7 +15,7 @@ SHOWN = 5  # predictions
 REJECTED = "rejected: "  # begins the names of the counts in the metadata of bars, features and factors
 SIZES = ("rows", "columns")  # of a table, in the metadata of its check
 LEFT_OUT = ("rows restated", "rows no label", "rows coverage below the minimum", "rows purged", "rows embargoed")
-SCORES = ("rank IC, out of sample", "rank IC standard error", "net Sharpe, out of sample", "promotion")
+SCORES = ("verdict", "promotion")
 
 
 def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: float) -> None:

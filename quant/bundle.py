@@ -7,8 +7,9 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from quant.forest import Forest, ForestError, Name
 from quant.forest import compile as compile_forest
 from quant.grid import Grid
 from quant.inputs import names
+from quant.preprocess import Preprocess
 from quant.recipe import NO_BARS, Recipe, RecipeError
 from quant.train import Trained
 from quant.validate import validate
@@ -76,10 +78,16 @@ class Bundle:
     def scores(self) -> Mapping[str, Any]:
         return self.manifest["scores"]
 
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """What the forest reads is what this makes of the factors."""
+        return Preprocess.from_dict(self.manifest["preprocessing"] or {})  # an older bundle has an empty list
+
     def predict_rows(self, X: np.ndarray, evaluator: Name = "native") -> np.ndarray:
         """Predictions float64 [N] of X float32 [N, F], NaN = missing; BundleError for another shape."""
         try:
-            return self.forest.predict(X, evaluator)
+            self.forest.check(X)
+            return self.forest.predict(self.preprocess.apply(X), evaluator)
         except ForestError as error:
             raise BundleError(str(error)) from error
 
@@ -153,11 +161,11 @@ class Bundle:
         contents = (
             self.text.encode(),
             self.forest.dumps(),
-            _parquet(self.golden_bars),
-            _parquet(self.golden),
+            parquet(self.golden_bars),
+            parquet(self.golden),
         )
         files = dict(zip(FILES, contents, strict=True))
-        files |= {_golden_of(name): _parquet(bars) for name, bars in self.golden_others.items()}
+        files |= {_golden_of(name): parquet(bars) for name, bars in self.golden_others.items()}
         manifest = {**self.manifest, "files": {name: _sha256(data) for name, data in files.items()}}
         return files | {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode()}
 
@@ -232,14 +240,19 @@ def build(
     spans: Mapping[str, Any],
     scores: Mapping[str, Any],
     statistics: Mapping[str, Any],
+    folds: Sequence[Mapping[str, Any]] = (),
+    weights: Mapping[str, float] | None = None,
+    tuning: Mapping[str, Any] | None = None,
     golden_others: Mapping[str, pl.DataFrame] = NO_BARS,
 ) -> Bundle:
     """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
 
     config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config, source,
     lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the rows went; spans:
-    first and last bar of train, valid and test; statistics: `feature_statistics` of the training rows; golden_others:
-    bars of the horizons in `recipe.reads` for the same slots. Raises BundleError where a part does not fit.
+    first and last bar of train, valid and test; folds: both of each fold of the out-of-fold predictions; statistics:
+    `feature_statistics` of the training rows; weights: how unequally these weigh, None where all weigh alike; tuning:
+    `quant.tuned.Tuned.summary`, None where nothing was searched; golden_others: bars of the horizons in `recipe.reads`
+    for the same slots. Raises BundleError where a part does not fit.
     """
     import lightgbm as lgb
 
@@ -250,7 +263,7 @@ def build(
         raise BundleError("the model's columns are not the recipe's factors in their order")
     keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars), others=golden_others)
     columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
-    golden = keys.with_columns(**columns, prediction=booster.predict(X))
+    golden = keys.with_columns(**columns, prediction=booster.predict(trained.preprocess.apply(X)))
     manifest = {
         "format": FORMAT,
         "id": identity(digests),
@@ -261,13 +274,17 @@ def build(
         "lookback": recipe.lookback,
         "crosses": recipe.crosses,
         "label": dict(label),
-        "preprocessing": [],
+        "preprocessing": trained.preprocess.to_dict(),
         "objective": trained.objective,
         "best_iteration": trained.best_iteration,
+        "trees": {str(seed): count for seed, count in trained.trees.items()},
         "curve": trained.curve,
         "importance": trained.importance,
         "counts": dict(counts),
+        "weights": None if weights is None else dict(weights),
+        "tuning": None if tuning is None else dict(tuning),
         "spans": dict(spans),
+        "folds": list(folds),
         "scores": dict(scores),
         "statistics": dict(statistics),
         "device": device(),
@@ -325,7 +342,8 @@ def _matrix(frame: pl.DataFrame, columns: Collection[str]) -> np.ndarray:
     return np.stack([frame[name].to_numpy() for name in columns], axis=1)
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def parquet(frame: pl.DataFrame) -> bytes:
+    """A frame as the file that bundles keep."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, statistics=False)
     return buffer.getvalue()

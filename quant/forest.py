@@ -117,11 +117,15 @@ class Forest:
         except (tensors.TensorsError, KeyError, TypeError) as error:
             raise ForestError(f"the compiled forest is damaged: {error}") from error
 
-    def _rows(self, X: np.ndarray) -> np.ndarray:
+    def check(self, X: np.ndarray) -> None:
+        """ForestError for rows that are not float32 or not as wide as the model."""
         if X.dtype != np.float32:
             raise ForestError(f"rows are {X.dtype}, the forest is exact for float32: convert them first")
         if X.ndim != 2 or X.shape[1] != len(self.names):
             raise ForestError(f"rows have shape {list(X.shape)}, the model reads {len(self.names)} columns a row")
+
+    def _rows(self, X: np.ndarray) -> np.ndarray:
+        self.check(X)
         return np.ascontiguousarray(X)
 
 

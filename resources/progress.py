@@ -6,9 +6,11 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the rows a step has done so far."""
+    """Receives the rows a step has done so far, or a line that says more than a number can."""
 
     def rows(self, horizon: str, step: str, done: int) -> None: ...
+
+    def says(self, horizon: str, step: str, text: str) -> None: ...
 
 
 class LoggedProgress:
@@ -20,7 +22,10 @@ class LoggedProgress:
         self._log = logging.getLogger("tenor.progress")
 
     def rows(self, horizon: str, step: str, done: int) -> None:
+        self.says(horizon, step, f"{done:,} rows")
+
+    def says(self, horizon: str, step: str, text: str) -> None:
         now = time.monotonic()
         if now - self._last.get((horizon, step), now - self._every) >= self._every:
             self._last[(horizon, step)] = now
-            self._log.info("%s %s: %s rows", horizon, step, f"{done:,}")
+            self._log.info("%s %s: %s", horizon, step, text)

@@ -1,11 +1,12 @@
 """The model registry: bundles in folders that appear whole or not at all, and the promotion ledger.
 
-    registry/<horizon>/bundles/<id>/        the bundle's files, and provenance.json beside them
+    registry/<horizon>/bundles/<id>/        the bundle's files; provenance.json and judgement.json beside them
     registry/<horizon>/ledger/000001.json   one promotion or rollback each; the highest number serves
 
 Both are only ever added to. Works on any file system with atomic rename and hard links.
 """
 
+import difflib
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ from typing import Any, Literal
 from quant.bundle import MANIFEST, Bundle, BundleError
 from resources.clock import Clock, SystemClock
 
-PROVENANCE = "provenance.json"
+PROVENANCE, JUDGEMENT = "provenance.json", "judgement.json"
 Action = Literal["promote", "rollback"]
+NOTHING: Mapping[str, bytes] = {}
 
 ATTEMPTS = 100  # writers that may come between two looks at the ledger before we give up
 
@@ -29,9 +31,13 @@ class RegistryError(RuntimeError):
     """The registry cannot do what was asked; the message names the horizon and the bundle."""
 
 
+class LedgerMoved(RegistryError):
+    """Another entry was appended since the caller looked: what it decided may no longer hold."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger: since `at`, bundle `id` serves `horizon`, and why."""
+    """One line of the ledger: since `at`, bundle `id` serves `horizon`, why, and on whose word."""
 
     number: int
     horizon: str
@@ -39,10 +45,11 @@ class Entry:
     action: Action
     why: str
     at: datetime
+    by: str = ""  # entries of before it was recorded have none
 
     def to_json(self) -> bytes:
         values = {"number": self.number, "horizon": self.horizon, "bundle": self.id, "action": self.action}
-        return json.dumps(values | {"why": self.why, "at": self.at.isoformat()}, indent=1).encode()
+        return json.dumps(values | {"why": self.why, "by": self.by, "at": self.at.isoformat()}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Entry":
@@ -64,16 +71,17 @@ class Registry:
 
     # -- bundles ---------------------------------------------------------------------------------------------
 
-    def write(self, bundle: Bundle, provenance: Mapping[str, Any]) -> str:
+    def write(self, bundle: Bundle, provenance: Mapping[str, Any], beside: Mapping[str, bytes] = NOTHING) -> str:
         """Keep a bundle and return its id; one that is there already is left as it is, if it is the same.
 
-        provenance: table versions, times, run ids: beside the bundle, not part of its identity. Raises
-        RegistryError where the id holds other content.
+        provenance: table versions, times, run ids: beside the bundle, not part of its identity. beside: further files
+        of its folder, which serving does not read. Raises RegistryError where the id holds other content.
         """
         files = bundle.to_files()
         target = self.path(bundle.horizon, bundle.id)
         if not target.exists():
-            self._place(target, files | {PROVENANCE: json.dumps(provenance, indent=1, default=str).encode()})
+            told = json.dumps(provenance, indent=1, default=str).encode()
+            self._place(target, files | dict(beside) | {PROVENANCE: told})
         kept = {name: (target / name).read_bytes() for name in files if (target / name).is_file()}
         if different := [name for name in files if kept.get(name) != files[name]]:
             raise RegistryError(
@@ -98,6 +106,34 @@ class Registry:
             )
         return bundle
 
+    def manifest(self, horizon: str, id: str) -> dict[str, Any]:
+        """What a bundle says of itself, nothing checked: for lists. RegistryError where it cannot be read."""
+        self._require(horizon, id)
+        file = self.path(horizon, id) / MANIFEST
+        try:
+            return json.loads(file.read_bytes())
+        except ValueError as error:
+            raise RegistryError(f"{file} is damaged: {error}") from error
+
+    def size(self, horizon: str, id: str) -> int:
+        """Bytes of a bundle's folder."""
+        return sum(file.stat().st_size for file in self.path(horizon, id).iterdir() if file.is_file())
+
+    def find(self, horizon: str, start: str) -> str:
+        """The one bundle whose id starts so; RegistryError names those that do, or the nearest."""
+        known = self.bundles(horizon)
+        found = [id for id in known if id.startswith(start)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RegistryError(
+                f"{len(found)} bundles of {horizon} start with {start}: {', '.join(found)}; write more of it"
+            )
+        near = difflib.get_close_matches(start, [*known, *(id[: len(start)] for id in known)], n=1, cutoff=0.5)
+        meant = next((id for id in known if near and id.startswith(near[0])), None)
+        hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(known) or 'none'}"
+        raise RegistryError(f"no bundle {start!r} of horizon {horizon!r}; {hint}")
+
     def provenance(self, horizon: str, id: str) -> dict[str, Any]:
         """Where a bundle came from: what `write` was given."""
         return json.loads((self.path(horizon, id) / PROVENANCE).read_text())
@@ -112,27 +148,59 @@ class Registry:
         """The bundle's folder."""
         return self._root / horizon / "bundles" / id
 
+    # -- judgements ------------------------------------------------------------------------------------------
+
+    def judged(self, horizon: str, id: str, judgement: Mapping[str, Any]) -> int:
+        """Add a judgement of a bundle to the file beside it; its number there, from 1."""
+        self._require(horizon, id)
+        found = [*self.judgements(horizon, id), {"at": self._clock.now().isoformat(), **judgement}]
+        # Outside the folder: a bundle is loaded by reading all that is in it.
+        draft = self.path(horizon, id).parent / f".{id}.{uuid.uuid4().hex}"
+        _write(draft, json.dumps(found, indent=1, allow_nan=False).encode())
+        draft.replace(self.path(horizon, id) / JUDGEMENT)
+        return len(found)
+
+    def judgements(self, horizon: str, id: str) -> list[dict[str, Any]]:
+        """Every judgement of a bundle, the newest last; RegistryError where the file is damaged."""
+        file = self.path(horizon, id) / JUDGEMENT
+        if not file.is_file():
+            return []
+        try:
+            return list(json.loads(file.read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise RegistryError(f"{file} is damaged: {error}; restore it or remove it") from error
+
     # -- the ledger ------------------------------------------------------------------------------------------
 
-    def promote(self, horizon: str, id: str, why: str) -> Entry:
-        """Append: from now on `id` serves. RegistryError where there is no such bundle."""
-        self._require(horizon, id)
-        return self._append(horizon, lambda _: (id, "promote"), why)
+    def promote(self, horizon: str, id: str, why: str, *, by: str = "", over: int | None = None) -> Entry:
+        """Append: from now on `id` serves. RegistryError where there is no such bundle.
 
-    def rollback(self, horizon: str, why: str) -> Entry:
+        over: the newest number that the decision knew of (0: none); LedgerMoved where there is a newer one.
+        """
+        self._require(horizon, id)
+
+        def chosen(ledger: list[Entry]) -> tuple[str, Action]:
+            newest = ledger[-1].number if ledger else 0
+            if over is not None and newest != over:
+                raise LedgerMoved(
+                    f"the ledger of {horizon} moved from number {over} to {newest} meanwhile: judge again"
+                )
+            return id, "promote"
+
+        return self._append(horizon, chosen, why, by)
+
+    def rollback(self, horizon: str, why: str, *, by: str = "") -> Entry:
         """Append: the champion before the present one serves again. RegistryError where there is none.
 
         A second rollback goes one further back: rollbacks undo promotions, not each other.
         """
 
         def previous(ledger: list[Entry]) -> tuple[str, Action]:
-            champions = _champions(ledger)
-            if len(champions) < 2:
-                raise RegistryError(f"{horizon} has no earlier champion to roll back to")
-            self._require(horizon, champions[-2])
-            return champions[-2], "rollback"
+            before = _before(horizon, ledger)
+            self._require(horizon, before)
+            return before, "rollback"
 
-        return self._append(horizon, previous, why)
+        return self._append(horizon, previous, why, by)
 
     def ledger(self, horizon: str) -> list[Entry]:
         """All entries in their order."""
@@ -143,6 +211,10 @@ class Registry:
         files = self._entries(horizon)
         return self._entry(files[-1]) if files else None
 
+    def previous(self, horizon: str) -> str:
+        """The champion that a rollback would bring back; RegistryError where there is none."""
+        return _before(horizon, self.ledger(horizon))
+
     def _entries(self, horizon: str) -> list[Path]:
         return sorted((self._root / horizon / "ledger").glob("[0-9]*.json"), key=lambda file: int(file.stem))
 
@@ -152,7 +224,7 @@ class Registry:
         except (ValueError, KeyError, TypeError) as error:
             raise RegistryError(f"ledger entry {file} is damaged: {error}; restore it or remove it") from error
 
-    def _append(self, horizon: str, decide: Callable[[list[Entry]], tuple[str, Action]], why: str) -> Entry:
+    def _append(self, horizon: str, decide: Callable[[list[Entry]], tuple[str, Action]], why: str, by: str) -> Entry:
         """Link the next number to a finished file; where another writer took it, decide again."""
         folder = self._root / horizon / "ledger"
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +234,7 @@ class Registry:
                 ledger = self.ledger(horizon)
                 id, action = decide(ledger)
                 number = ledger[-1].number + 1 if ledger else 1
-                entry = Entry(number, horizon, id, action, why, self._clock.now())
+                entry = Entry(number, horizon, id, action, why, self._clock.now(), by)
                 _write(draft, entry.to_json())
                 try:
                     os.link(draft, folder / f"{number:06}.json")
@@ -193,6 +265,13 @@ class Registry:
             # Another process placed the same id first; the caller compares its content with ours.
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _before(horizon: str, ledger: list[Entry]) -> str:
+    champions = _champions(ledger)
+    if len(champions) < 2:
+        raise RegistryError(f"{horizon} has no earlier champion to roll back to")
+    return champions[-2]
 
 
 def _champions(ledger: list[Entry]) -> list[str]:

@@ -35,7 +35,7 @@ def never_again(*_: object, **__: object) -> None:
 def test_the_same_rows_config_and_code_are_the_same_bundle_and_nothing_is_trained_again(
     trained: Pipeline, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "fit", never_again)
+    monkeypatch.setattr(step, "learn", never_again)
     told = trained.run("model").metadata["model"]
     assert told["bundle"] == bundle.id
     assert told["trained anew"] is False
@@ -77,7 +77,7 @@ def test_one_bar_changed_at_the_source_is_another_bundle(pipeline: Make, file: F
     assert told["bars"]["rows revised"] == 1
     assert told["model"]["trained anew"] is True
     assert told["model"]["bundle"] != first
-    assert [entry.id for entry in made.registry.ledger("5m")] == [first, told["model"]["bundle"]]
+    assert made.registry.bundles("5m") == [first, told["model"]["bundle"]]
 
 
 def test_a_bundle_that_was_rolled_back_is_not_promoted_again_by_materializing_it_again(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_bundle_that_was_rolled_back_is_not_promoted_again_by_materializing_it
     made.run(*REFRESH)
     old = made.run("model").metadata["model"]["bundle"]
     new = made.run("model", values=["model.num_leaves=7"]).metadata["model"]["bundle"]
-    assert made.registry.ledger("5m")[-1].id == new
+    made.registry.promote("5m", new, "by hand")
     made.registry.rollback("5m", "worse")
     told = made.run("model", values=["model.num_leaves=7"]).metadata["model"]
     assert told["bundle"] == new
@@ -136,9 +136,9 @@ def test_what_is_no_identity_stands_beside_the_bundle(trained: Pipeline, bundle:
 def test_value_overrides_of_a_run_reach_the_bundle_and_structural_ones_are_refused(
     trained: Pipeline, bundle: Bundle
 ) -> None:
-    told = trained.run("model", values=["model.seed=11"]).metadata["model"]
-    assert trained.registry.load("5m", told["bundle"]).manifest["config"]["model"]["seed"] == 11
-    assert bundle.manifest["config"]["model"]["seed"] == 7
+    told = trained.run("model", values=["model.seeds=[11]"]).metadata["model"]
+    assert trained.registry.load("5m", told["bundle"]).manifest["config"]["model"]["seeds"] == [11]
+    assert bundle.manifest["config"]["model"]["seeds"] == [7]
     with pytest.raises(Exception, match=r"source\.seed=1 shapes the graph"):
         trained.run("model", values=["source.seed=1"])
 

@@ -67,7 +67,8 @@ def test_a_new_yaml_file_is_a_new_horizon(folder: Path) -> None:
 
 def test_a_file_that_changes_is_read_again(folder: Path) -> None:
     assert compose([], folder)["5m"].costs.spread_bps == 2.0
-    (folder / "costs" / "default.yaml").write_text("bps_per_side: 1.0\nspread_bps: 9.0\nslippage_bps: 0.0\n")
+    file = folder / "costs" / "default.yaml"
+    file.write_text(file.read_text().replace("spread_bps: 2.0", "spread_bps: 9.0"))
     assert compose([], folder)["5m"].costs.spread_bps == 9.0
 
 

@@ -21,7 +21,7 @@ OURS = ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", "DAGSTER_HOME", OVERRI
 STRUCTURAL = ["source.sessions=24", "source.symbols=3"]
 VALUES = [
     "model.n_estimators=20", "model.min_data_in_leaf=20", "vectors.window=50",
-    "drift.calibration_windows=4", "drift.max_columns=5",
+    "drift.calibration_windows=4", "drift.max_columns=5", "folds.count=2",
 ]  # fmt: skip
 
 HALF_HOUR = """# @package _global_

@@ -34,7 +34,7 @@ def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> S
     return run
 
 
-@pytest.mark.parametrize("command", ["run", "up", "config", "verify", "validate", "status", "serve"])
+@pytest.mark.parametrize("command", ["run", "up", "config", "verify", "validate", "models", "status", "serve"])
 @pytest.mark.parametrize(
     ("word", "told"),
     [

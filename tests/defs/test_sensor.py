@@ -67,11 +67,27 @@ def test_entries_that_came_between_two_ticks_become_one_run_for_the_newest(regis
     [request], cursor = tick(registry, cursor)
     keys.add(request.run_key)
     assert request.tags["tenor/ledger"] == str(newest.number)
-    assert json.loads(cursor or "")["5m"] == newest.number
+    assert json.loads(cursor or "")["5m"] == f"{newest.number} {newest.at.isoformat()}"
     # A run of the same key would never start: each number has its own.
     registry.promote("5m", champion.id, "four")
     [request], _ = tick(registry, cursor)
     assert request.run_key not in keys
+
+
+def test_a_ledger_that_starts_anew_is_followed_though_its_numbers_are_lower(registry: Registry, tmp_path: Path) -> None:
+    """`tenor clean` takes the ledger; a database of the user's own keeps the cursor and the keys of past runs."""
+    champion = registry.champion("5m")
+    assert champion is not None
+    registry.promote("5m", champion.id, "a second one")
+    requests, cursor = tick(registry)
+    keys = {request.run_key for request in requests}
+    shutil.rmtree(tmp_path / "registry" / "5m" / "ledger")
+    entry = registry.promote("5m", champion.id, "the first after cleaning")
+    assert entry.number == 1
+    [request], after = tick(registry, cursor)
+    assert request.tags["tenor/why"] == "the first after cleaning"
+    assert request.run_key not in keys
+    assert tick(registry, after) == ([], after)
 
 
 def test_a_ledger_that_cannot_be_read_fails_the_tick_and_is_caught_up_with_later(

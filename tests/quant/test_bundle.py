@@ -68,7 +68,9 @@ def bundle() -> Bundle:
     y = np.nan_to_num(X[:, 0]) + np.random.default_rng(1).normal(0, 0.01, len(X))
     split = holdout(time, time, valid=0.2, test=0.2, embargo=1)
     params = {"num_leaves": 7, "min_data_in_leaf": 5}
-    trained = fit(X, y, split, params, names=list(FACTORS), seed=1, rounds=30, early_stopping_rounds=10)
+    trained = fit(
+        X, y, split.train, split.valid, params, names=list(FACTORS), seeds=[1], rounds=30, early_stopping_rounds=10
+    )  # fmt: skip
     newest = bars.filter(pl.col("timestamp") >= pl.lit(GRID.slots(date(2024, 1, 29), date(2024, 1, 29))[0])
                          .dt.replace_time_zone("UTC"))  # fmt: skip
     return build(

@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from quant import portfolio, stats
 from quant.baselines import linear
+from quant.portfolio import Terms
 from quant.score import quantile_means, score, section_ic
 
 
@@ -28,9 +29,8 @@ def world(sections: int = 400, symbols: int = 20, ic: float = 0.3, seed: int = 0
 
 
 def scored(frame: pl.DataFrame, **options: object) -> dict:
-    columns = (frame["time"].to_numpy(), frame["symbol"].to_numpy(), frame["outcome"].to_numpy())
-    given = {"lookahead": 1, "cost_bps": 0.0} | options
-    return score(*columns, {"model": frame["prediction"].to_numpy()}, **given)
+    terms = Terms(**({"holding": 1, "cost_bps": 0.0} | options))
+    return score(frame.rename({"prediction": "model"}), ["model"], terms)
 
 
 @pytest.mark.parametrize(("method", "oracle"), [("pearson", scipy_stats.pearsonr), ("spearman", scipy_stats.spearmanr)])
@@ -53,6 +53,11 @@ def test_sections_that_have_no_correlation_are_left_out_not_counted_as_zero():
     )
     assert section_ic(constant, "spearman").height == 9
     assert section_ic(frame.filter(pl.col("symbol").is_in(["S00", "S01"])), "pearson").height == 0
+
+
+def test_the_information_ratio_is_the_mean_ic_by_its_deviation():
+    series = section_ic(world(50, 8), "spearman")["ic"].to_numpy()
+    assert scored(world(50, 8))["model"]["rank_ic_ir"] == pytest.approx(series.mean() / series.std(ddof=1))
 
 
 @pytest.mark.parametrize("lags", [0, 1, 5, 12, 400])
@@ -117,7 +122,8 @@ def test_weights_are_dollar_neutral_with_gross_one_and_follow_scipys_ranks():
 def test_a_book_of_tranches_earns_each_label_once_and_pays_for_what_it_trades():
     frame = world(50, 6)
     holding, cost = 3, 7.0
-    found = portfolio.earn(frame, "prediction", holding=holding, cost_bps=cost)
+    book = portfolio.book(frame, "prediction", Terms(holding, cost))
+    found = book.summary()
     weights = portfolio.weigh(frame, "prediction").to_numpy().reshape(50, 6)
     outcome = frame["outcome"].to_numpy().reshape(50, 6)
     net, traded = [], []
@@ -128,6 +134,11 @@ def test_a_book_of_tranches_earns_each_label_once_and_pays_for_what_it_trades():
     assert found["annual_return"] == pytest.approx(np.mean(net) * 365.25)
     assert found["turnover"] == pytest.approx(np.mean(traded) / holding)
     assert found["sharpe"] < found["sharpe_before_costs"]
+    np.testing.assert_allclose(book.net, net, atol=1e-15)
+    open_tranches = [weights[max(0, t - holding + 1) : t + 1].sum(axis=0) / holding for t in range(50)]
+    np.testing.assert_allclose(book.exposure, np.abs(open_tranches).sum(axis=1), atol=1e-12)
+    equity = np.cumsum(net)
+    assert found["max_drawdown"] == pytest.approx(max(max([0, *equity[: t + 1]]) - equity[t] for t in range(50)))
 
 
 def test_costs_alone_sink_a_book_without_a_signal():
@@ -142,7 +153,7 @@ def test_the_sharpe_ratio_and_its_error_are_honest_about_overlap():
         bars = rng.normal(size=(260, 8)) * 0.01
         ahead = np.lib.stride_tricks.sliding_window_view(bars, 6, axis=0).sum(axis=2)
         frame = world(len(ahead), 8, seed=seed + 1000).with_columns(outcome=pl.Series(ahead.ravel()))
-        net = portfolio.earn(frame, "prediction", holding=6, cost_bps=0)
+        net = portfolio.book(frame, "prediction", Terms(holding=6, cost_bps=0)).summary()
         ratios.append(net["sharpe"])
         errors.append(net["sharpe_error"])
     assert np.std(ratios) == pytest.approx(np.mean(errors), rel=0.4)
@@ -156,11 +167,23 @@ def test_zero_stands_beside_the_model_and_earns_nothing():
     json.dumps(scores, allow_nan=False)
 
 
-def test_one_symbol_has_no_section_and_says_none():
-    scores = scored(world(50, 1))
-    assert scores["model"]["rank_ic"] is None
-    assert scores["model"]["rank_ic_sections"] == 0
-    assert scores["model"]["hit_rate"] is not None
+def test_one_symbol_is_scored_over_time_as_scipy_does():
+    frame = world(300, 1)
+    scores = scored(frame, cost_bps=1.0)["model"]
+    assert scores["over_time"]
+    prediction, outcome = frame["prediction"].to_numpy(), frame["outcome"].to_numpy()
+    assert scores["ic"] == pytest.approx(scipy_stats.pearsonr(prediction, outcome)[0])
+    assert scores["rank_ic"] == pytest.approx(scipy_stats.spearmanr(prediction, outcome)[0])
+    assert scores["rank_ic_sections"] == 300
+    assert abs(scores["ic"] - 0.3) < 3 * scores["ic_error"]
+    signs = np.sign(prediction)
+    cost = np.abs(np.diff(signs, prepend=0.0)) * 1e-4
+    assert scores["net"]["annual_return"] == pytest.approx((signs * outcome - cost).mean() * 365.25)
+
+
+def test_the_error_over_time_is_as_wide_as_the_spread_of_ics_over_worlds():
+    found = [scored(world(200, 1, ic=0.0, seed=seed))["model"] for seed in range(100)]
+    assert np.std([f["ic"] for f in found]) == pytest.approx(np.mean([f["ic_error"] for f in found]), rel=0.2)
 
 
 def test_the_linear_baseline_is_ridge_regression_on_standardised_factors():

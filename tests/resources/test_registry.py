@@ -5,6 +5,7 @@ import multiprocessing
 import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,15 @@ from quant.grid import CalendarSpec, Grid
 from quant.recipe import Recipe
 from quant.train import fit
 from resources.clock import FixedClock
-from resources.registry import Registry, RegistryError
+from resources.registry import LedgerMoved, Registry, RegistryError
 
+EMPTY: dict[str, Any] = {}
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-def make_bundle(content: str = "rows", horizon: str = "1h") -> Bundle:
+def make_bundle(
+    content: str = "rows", horizon: str = "1h", spans: dict[str, Any] = EMPTY, scores: dict[str, Any] = EMPTY
+) -> Bundle:
     grid = Grid(CalendarSpec("24/7"), "1h")
     slots = grid.slots(date(2024, 1, 1), date(2024, 1, 12))
     close = 100 + np.random.default_rng(0).normal(size=len(slots)).cumsum()
@@ -35,11 +39,14 @@ def make_bundle(content: str = "rows", horizon: str = "1h") -> Bundle:
     _, X = recipe.rows(bars)
     time = np.arange(len(X))
     split = holdout(time, time, valid=0.2, test=0.2, embargo=0)
-    trained = fit(X, X[:, 0].astype(float), split, {}, names=["back"], seed=0, rounds=3, early_stopping_rounds=3)
+    y = X[:, 0].astype(float)
+    trained = fit(
+        X, y, split.train, split.valid, {}, names=["back"], seeds=[0], rounds=3, early_stopping_rounds=3
+    )  # fmt: skip
     return build(
         horizon=horizon, recipe=recipe, trained=trained, config={}, label={"name": "none"},
         digests={"content": content, "config": "", "source": "", "lock": ""},
-        golden_bars=bars.tail(5), counts=split.counts, spans={}, scores={}, statistics={},
+        golden_bars=bars.tail(5), counts=split.counts, spans=spans, scores=scores, statistics={},
     )  # fmt: skip
 
 
@@ -120,19 +127,20 @@ def test_the_ledger_records_who_serves_since_when_and_why(registry, bundles):
     first, second = (registry.write(bundle, {}) for bundle in bundles[:2])
     assert registry.champion("1h") is None
     registry.promote("1h", first, "the first")
-    entry = registry.promote("1h", second, "better")
+    entry = registry.promote("1h", second, "better", by="ada at babbage")
     assert registry.champion("1h") == entry
-    assert (entry.number, entry.id, entry.action, entry.why, entry.at) == (
+    assert (entry.number, entry.id, entry.action, entry.why, entry.at, entry.by) == (
         2,
         second,
         "promote",
         "better",
         NOW,
+        "ada at babbage",
     )
     assert [line.id for line in registry.ledger("1h")] == [first, second]
     written = json.loads((registry.path("1h", first).parent.parent / "ledger/000002.json").read_text())
     assert written["bundle"] == second
-    assert set(written) == {"number", "horizon", "bundle", "action", "why", "at"}
+    assert set(written) == {"number", "horizon", "bundle", "action", "why", "by", "at"}
 
 
 def test_rollback_appends_the_previous_champion_and_a_second_one_goes_further_back(registry, bundles):
@@ -154,6 +162,42 @@ def test_a_damaged_ledger_entry_is_named(registry, bundles):
     file.write_text("{")
     with pytest.raises(RegistryError, match=r"000001\.json"):
         registry.champion("1h")
+
+
+def test_a_ledger_entry_of_before_it_was_recorded_who_promoted_is_read(registry, bundles):
+    registry.promote("1h", registry.write(bundles[0], {}), "why", by="ada")
+    file = registry.path("1h", "x").parent.parent / "ledger/000001.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in written.items() if key != "by"}))
+    assert registry.champion("1h").by == ""
+
+
+def test_a_promotion_decided_over_a_champion_that_was_replaced_meanwhile_is_refused(registry, bundles):
+    first, second, third = (registry.write(bundle, {}) for bundle in bundles)
+    assert registry.promote("1h", first, "the first", over=0).number == 1
+    registry.promote("1h", second, "by hand")
+    with pytest.raises(LedgerMoved, match="from number 1 to 2"):
+        registry.promote("1h", third, "better than the first", over=1)
+    assert registry.champion("1h").id == second
+    assert registry.promote("1h", third, "better than the second", over=2).number == 3
+
+
+def test_every_judgement_is_kept_beside_the_bundle_in_order_and_the_bundle_still_loads(registry, bundles):
+    id = registry.write(bundles[0], {})
+    assert registry.judgements("1h", id) == []
+    assert registry.judged("1h", id, {"wins": False, "p": 0.4}) == 1
+    assert registry.judged("1h", id, {"wins": True, "p": 0.01}) == 2
+    assert [(found["p"], found["at"]) for found in registry.judgements("1h", id)] == [
+        (0.4, NOW.isoformat()),
+        (0.01, NOW.isoformat()),
+    ]
+    registry.load("1h", id).verify()
+    assert registry.bundles("1h") == [id]
+    (registry.path("1h", id) / "judgement.json").write_text("[{")
+    with pytest.raises(RegistryError, match=r"judgement\.json is damaged"):
+        registry.judgements("1h", id)
+    with pytest.raises(RegistryError, match="no bundle 'nowhere'"):
+        registry.judged("1h", "nowhere", {})
 
 
 def promote_often(root: Path, id: str, name: str, times: int) -> None:

@@ -80,8 +80,8 @@ def train(made: Recipe, bars: pl.DataFrame, seed: int, others: Mapping[str, pl.D
     clock = keys["timestamp"].dt.epoch("us").to_numpy()
     split = holdout(clock, clock + 300_000_000, valid=0.2, test=0.2, embargo=0)
     trained = fit(
-        X, y, split, {"num_leaves": 7, "learning_rate": 0.2}, names=list(made.factors), seed=seed, rounds=30,
-        early_stopping_rounds=30,
+        X, y, split.train, split.valid, {"num_leaves": 7, "learning_rate": 0.2}, names=list(made.factors),
+        seeds=[seed], rounds=30, early_stopping_rounds=30,
     )  # fmt: skip
     newest = bars["timestamp"].unique().sort()[-made.lookback - 8 :]
     return build(

@@ -1,0 +1,49 @@
+"""How a horizon's predictions are read and traded: the terms of its config, and which labels span a session's end."""
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from assets.plan import Plan
+from quant.portfolio import Terms
+from quant.score import Task
+from quant.train import RANKING
+
+
+def terms(plan: Plan) -> Terms:
+    """What trading on the horizon's predictions costs; each side pays half of the spread."""
+    costs = plan.horizon.costs
+    return Terms(
+        holding=plan.label.lookahead,
+        cost_bps=costs.bps_per_side + costs.spread_bps / 2 + costs.slippage_bps,
+        weighting=costs.weighting,
+        overnight=costs.overnight,
+    )
+
+
+def framed(plan: Plan, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with `crosses` and `closes` (`quant.portfolio.book`), as far as its column `time` says.
+
+    A signal is entered at the open after its bar: a label crosses where that bar and its last one are of two sessions.
+    """
+    if frame.is_empty():
+        return frame.with_columns(crosses=pl.lit(False), closes=pl.lit(False))
+    times = frame["time"].unique().sort()
+    stamps = times.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
+    first, last = plan.grid.session_dates(stamps[[0, -1]]).tolist()
+    slots = plan.grid.slots(first, last + timedelta(days=10 + 2 * plan.label.lookahead))
+    session = plan.grid.session_dates(slots)
+    at = np.searchsorted(slots, stamps)
+    entry = np.minimum(at + 1, len(slots) - 1)
+    exit = np.minimum(at + plan.label.lookahead, len(slots) - 1)
+    flags = pl.DataFrame(
+        {"time": times, "crosses": session[entry] != session[exit], "closes": session[at] != session[entry]}
+    )
+    return frame.join(flags, on="time", how="left", maintain_order="left")
+
+
+def task_of(plan: Plan) -> Task:
+    """What the model's predictions are: returns, chances of one above 0, or an order."""
+    objective = plan.horizon.model.objective
+    return "binary" if objective == "binary" else "ranking" if objective in RANKING else "regression"
