@@ -108,7 +108,7 @@ def test_the_graph_of_a_horizon_that_reads_another_is_valid(capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('at("30min", close)', 'features/across.yaml:2: slow: at("30min", close): at("30min", …), column 1, is no'),
+        ('at("30min", close)', "features/across.yaml:2: slow, column 1: there is no horizon 30min for at(…)"),
         (
             'close / at("30m", clse)',
             "slow, column 19: unknown name clse in horizon 30m; did you mean close?",
