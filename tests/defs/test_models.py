@@ -15,6 +15,8 @@ from resources.inference import Inference
 from resources.registry import Registry
 from tests.resources.test_registry import NOW, make_bundle
 
+pytestmark = pytest.mark.slow  # each starts from a whole `tenor run`
+
 Say = Callable[..., tuple[int, str, str]]
 
 SPANS = {

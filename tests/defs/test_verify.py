@@ -7,6 +7,8 @@ import pytest
 from defs.cli import main
 from tests.defs.conftest import STRUCTURAL
 
+pytestmark = pytest.mark.slow  # each starts from a whole `tenor run`
+
 STATUSES = ("pass", "hint", "warn", "skip", "fail")
 
 

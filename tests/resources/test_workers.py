@@ -16,6 +16,8 @@ from resources.database import Database
 from resources.studies import Studies
 from resources.workers import Job, WorkerError, search
 
+pytestmark = pytest.mark.slow  # processes that import everything
+
 SPACE = {"num_leaves": Range(2, 31, log=True), "learning_rate": Range(0.02, 0.3)}
 
 
