@@ -47,24 +47,27 @@ class Outcome:
 
 def run(overrides: Sequence[str]) -> int:
     """Materialize every step of the horizons; 0 when each ends with a served prediction, 1 when a step failed."""
+    horizons = compose(overrides)
+    first = next(iter(horizons.values()))
     with Processes() as processes:
         # The service starts while the first steps run: it takes a few seconds to import.
-        first = next(iter(compose(overrides).values()))
         url = start_service(processes, root_of(first), first.serving)
-        return _materialize(overrides, lambda runner, horizon: runner.whole(horizon, url), url)
+        return _materialize(overrides, horizons, lambda runner, horizon: runner.whole(horizon, url), url)
 
 
 def refresh(overrides: Sequence[str]) -> int:
     """Bring the tables of the horizons up to date, and train nothing; 0 when every step succeeded, else 1."""
-    return _materialize(overrides, lambda runner, _: runner.tables())
+    return _materialize(overrides, compose(overrides), lambda runner, _: runner.tables())
 
 
 def _materialize(
-    overrides: Sequence[str], each: Callable[["Runner", Horizon], object], service: str | None = None
+    overrides: Sequence[str],
+    horizons: Mapping[str, Horizon],
+    each: Callable[["Runner", Horizon], object],
+    service: str | None = None,
 ) -> int:
     began = time.monotonic()
     console = own_console()
-    horizons = compose(overrides)
     structural, values = split(overrides)
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
     root = root_of(next(iter(horizons.values())))

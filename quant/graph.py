@@ -2,7 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
+
+
+class HasArgs(Protocol):
+    """What reads others of its kind."""
+
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+
+
+Reader = TypeVar("Reader", bound=HasArgs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +91,17 @@ def constant(value: float) -> Node:
     return node("constant", (), (float(value),))
 
 
-def ordered(roots: Iterable[Node]) -> list[Node]:
-    """Every node that the roots need, each once, arguments before what reads them."""
-    done: dict[Node, None] = {}
+def ordered(roots: Iterable[Reader]) -> list[Reader]:
+    """All that the roots need of a graph, each once, arguments before what reads them."""
+    done: dict[Reader, None] = {}
     for root in roots:
-        _visit(root, done)
+        stack: list[tuple[Reader, Iterator[Reader]]] = [(root, iter(root.args))]
+        while stack:
+            current, rest = stack[-1]
+            following = next((arg for arg in rest if arg not in done), None)
+            if following is None:
+                done[current] = None
+                stack.pop()
+            else:
+                stack.append((following, iter(following.args)))
     return list(done)
-
-
-def _visit(root: Node, done: dict[Node, None]) -> None:
-    stack: list[tuple[Node, Iterator[Node]]] = [(root, iter(root.args))]
-    while stack:
-        current, rest = stack[-1]
-        following = next((arg for arg in rest if arg not in done), None)
-        if following is None:
-            done[current] = None
-            stack.pop()
-        else:
-            stack.append((following, iter(following.args)))

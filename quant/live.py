@@ -45,10 +45,9 @@ class Live:
                 run.advance(0, np.stack(inputs), handed, values, 0, (0, slots))
             made |= zip(code.stage.handed, handed, strict=True)
             self._outside(code, panel, made)
-            for place, output in code.stage.outputs.items():
-                if is_outside(output.step):
-                    found = self._behind(output.step, output.shift, panel, made)
-                    values[place] = found + (found - found)
+            for place, output in code.outside_outputs.items():
+                found = self._behind(output.step, output.shift, panel, made)
+                values[place] = found + (found - found)
         for step, past in self._past.items():
             self._past[step] = np.concatenate([past, self._load(step, panel, made)])[-len(past) :]
         return dict(zip(self.names, values, strict=True))

@@ -13,7 +13,7 @@ from quant.panel import Floats, Panel
 from quant.primitive import Series, Step
 from quant.registers import Code
 from quant.rest import resting
-from quant.stages import Stage, is_outside, plain, staged
+from quant.stages import Stage, plain, staged
 
 TILE = 64  # symbols at once
 CELLS = 2**25  # floats that stages hand on, at once: 128 MB
@@ -107,10 +107,9 @@ class Native:
                     runs[right - left].advance(left, inputs, handed, outputs, start - begin, span)
                 blocks |= {step: Block(begin, values) for step, values in zip(code.stage.handed, handed, strict=True)}
             blocks |= self._outside(code.stage, blocks, panel.symbols, start, stop)
-            for place, output in code.stage.outputs.items():
-                if is_outside(output.step):
-                    values = blocks[output.step].rows(start - output.shift, stop - output.shift)
-                    outputs[place, span[0] : span[1]] = values + (values - values)
+            for place, output in code.outside_outputs.items():
+                values = blocks[output.step].rows(start - output.shift, stop - output.shift)
+                outputs[place, span[0] : span[1]] = values + (values - values)
 
     def _outside(
         self, stage: Stage, blocks: Mapping[Step, Block], symbols: Sequence[str], start: int, stop: int

@@ -6,7 +6,6 @@ depend neither on the panel's length nor on how it was cut, and every evaluator 
 are one step: windows share their levels, and rules their counts, without being told.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -187,19 +186,3 @@ def sign(x: Series) -> Series:
 def finite(x: Series) -> Series:
     """x where it is finite, NaN where it is infinite: inf - inf is NaN."""
     return x + (x - x)
-
-
-def ordered(roots: Iterable[Step]) -> list[Step]:
-    """Every step that the roots need, each once, arguments before what reads them."""
-    done: dict[Step, None] = {}
-    for root in roots:
-        stack: list[tuple[Step, Iterator[Step]]] = [(root, iter(root.args))]
-        while stack:
-            current, rest = stack[-1]
-            following = next((arg for arg in rest if arg not in done), None)
-            if following is None:
-                done[current] = None
-                stack.pop()
-            else:
-                stack.append((following, iter(following.args)))
-    return list(done)

@@ -22,7 +22,6 @@ from quant.lowering import lowered
 from quant.native import Native
 from quant.panel import Floats, Panel, instants, to_frame
 from quant.primitive import Series, Step
-from quant.primitive import ordered as ordered_steps
 from quant.sets import Entry
 
 
@@ -55,7 +54,7 @@ class Program:
 
     @cached_property
     def _steps(self) -> list[Step]:
-        return ordered_steps(series.step for series in self._series)
+        return ordered(series.step for series in self._series)
 
     @cached_property
     def _spans(self) -> dict[Step, Span]:

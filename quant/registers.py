@@ -13,7 +13,8 @@ from quant.stages import Stage, instructions, is_outside, plain
 class Code:
     """The instructions of one stage.
 
-    loads: what it reads, in order: columns and values of earlier stages. low, high: its first and last row, relative
+    loads: what it reads, in order: columns and values of earlier stages. outside_outputs: by place among the
+    program's outputs, those that MLX computes. low, high: its first and last row, relative
     to the first and the last slot asked for. lines, numbers, since, kept: see `machine.advance`, since relative to
     the first slot asked for. initial: what each register's history holds at first.
     """
@@ -26,6 +27,7 @@ class Code:
         self._stored: dict[Step, list[tuple[int, Series]]] = {}
         for place, output in stage.outputs.items():
             self._stored.setdefault(plain(output.step), []).append((place, output))
+        self.outside_outputs = {at: output for at, output in stage.outputs.items() if is_outside(output.step)}
         self._lags, self._last = self._reads()
         self._register: dict[Step, int] = {}
         self._free: list[int] = []  # registers without history that may be written anew
