@@ -56,7 +56,7 @@ bench: setup  ## run the measured claims in bench/
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 lock: $(BIN)/uv  ## resolve pyproject.toml anew into requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra dev --python-version 3.11 \
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra dev --extra otel --python-version 3.11 \
 	  --prerelease if-necessary-or-explicit pyproject.toml -o requirements.lock
 
 $(BIN)/uv:
