@@ -1,9 +1,10 @@
-"""bars: pulled from a source or resampled from a finer horizon, validated, revised; what fails keeps its reason."""
+"""bars: of a source and of what was pushed, or of a finer horizon; validated, revised; what fails keeps its reason."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -12,12 +13,14 @@ import polars as pl
 from assets import names, partitions
 from assets.layout import layout_of
 from assets.plan import Plan
+from assets.pushed import Pushed, no_pushed, with_pushed
 from assets.window import read, symbols_of, windows
 from quant.adjust import adjust
 from quant.bars import KEY, revise
 from quant.jumps import REACH, Judged, judge, no_past
 from quant.resample import resample
 from quant.validate import REASONS, validate
+from resources.arrivals import Arrivals
 from resources.clock import Clock
 from resources.lake import Lake
 from resources.progress import Progress
@@ -33,17 +36,19 @@ Arrival = tuple[datetime, datetime, pl.DataFrame | None]
 
 @dataclass
 class Account:
-    """Where every incoming row went: incoming = kept + rejected, or rows were lost."""
+    """Where every incoming row went: incoming = kept + rejected + replaced, or rows were lost."""
 
     incoming: int = 0
     kept: Counter[str] = field(default_factory=Counter)  # new, same, revised
     rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    pushed: int = 0  # of the incoming: pushed to the service
+    replaced: int = 0  # of the source, in whose place a pushed bar is
     notes: list[str] = field(default_factory=list)  # repaired, or wrong beyond single rows
     refused: list[pl.DataFrame] = field(default_factory=list)
 
     @property
     def adds_up(self) -> bool:
-        return self.incoming == self.kept.total() + self.rejected.total()
+        return self.incoming == self.kept.total() + self.rejected.total() + self.replaced
 
 
 def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -63,21 +68,26 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         context: dg.AssetExecutionContext,
         settings: Settings,
         lake: dg.ResourceParam[Lake],
+        arrivals: dg.ResourceParam[Arrivals],
         clock: dg.ResourceParam[Clock],
         progress: dg.ResourceParam[Progress],
     ):
-        """Validated bars on the session grid; rows that fail are in the `rejected` table with the reason."""
+        """Validated bars on the session grid; rows that fail are in the `rejected` table with the reason.
+
+        A bar that was pushed to the service stands in the place of the source's: it is what the model was served.
+        """
         run = Plan(settings.horizon(horizon))
         keys = context.partition_keys
         first, last = partitions.window(run, keys)
         account = Account()
         if run.finer:
-            source = None
+            source = came = None
             incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
         else:
             source = open_source(run.horizon.source, run.grid)
             incoming = _pulled(run, source, first, last)
-        frames = _merged(run, lake, clock, progress, account, incoming, source)
+            came = Pushed(run, arrivals, first)
+        frames = _merged(run, lake, clock, progress, account, incoming, source, came)
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
@@ -87,6 +97,8 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
             metadata={
                 "dagster/row_count": written.rows,
                 "rows in": account.incoming,
+                "rows pushed": account.pushed,
+                "rows replaced by pushed ones": account.replaced,
                 **{f"rows {what}": count for what, count in account.kept.items()},
                 **{f"rejected: {reason}": count for reason, count in account.rejected.items()},
                 "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in account.notes) or "none"),
@@ -114,6 +126,7 @@ def _merged(
     account: Account,
     incoming: Iterator[Arrival],
     source: Source | None,
+    came: Pushed | None,
 ) -> Iterator[pl.DataFrame]:
     """What arrived, span by span, as rows of the bars table.
 
@@ -126,11 +139,15 @@ def _merged(
     past: pl.DataFrame | None = None
     for start, end, frame in incoming:
         there = pl.col("timestamp").is_between(start, end, closed="left")
+        pushed = came.between(start, end) if came else no_pushed()
+        if frame is None and pushed.height:
+            frame = pushed.clear().drop("known_at")
         if frame is None:
             if stored is not None:
                 yield _cut(plan, stored.filter(there).collect())
             continue
-        account.incoming += frame.height
+        account.incoming += frame.height + pushed.height
+        account.pushed += pushed.height
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
@@ -140,6 +157,12 @@ def _merged(
             # A resampled bar is made of judged ones and brings the factors of its finer bars.
             past = _past(plan, source, lake, start) if past is None else past
             judged = _judged(plan, source, good, past)
+            if pushed.height:
+                fine = validate(pushed, plan.grid)
+                account.rejected.update(fine.counts)
+                rejected = pl.concat([rejected, fine.rejected.select(rejected.columns)])
+                judged, replaced = with_pushed(good, fine.good, partial(_judged, plan, source, past=past))
+                account.replaced += replaced
             good, past, jumps = judged.good, judged.past, judged.jumps.with_columns(reason=pl.lit("jump"))
             if jumps.height:
                 account.rejected["jump"] += jumps.height

@@ -7,6 +7,7 @@ import dagster as dg
 STEPS = ("bars", "features", "factors", "vectors", "drift", "model", "evaluation", "deployment")
 REFRESH = STEPS[:5]
 TRAIN = ("model", "evaluation")
+OUTCOMES = "outcomes"  # of what was served: no part of a run, there is nothing to score before models have served
 
 FEATURES_VALID = "features_match_their_schema"
 FACTORS_VALID = "factors_match_their_schema"

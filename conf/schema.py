@@ -22,7 +22,6 @@ from conf.fields import (
     Exchange,
     Inside,
     Interval,
-    Port,
     Sets,
     Share,
     Whole,
@@ -30,17 +29,13 @@ from conf.fields import (
     Zone,
     minutes,
 )
+from conf.options import Serving
+from conf.strict import Strict
 from quant.space import Range, Space, Value
 
 STRUCTURAL: Final = "structural"
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-
-
-class Strict(BaseModel):
-    """A mapping of known keys: unknown ones fail, and no type is guessed from another."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Bars(Strict):
@@ -420,14 +415,6 @@ class Store(Strict):
     """Where tables, models and reports are kept: a folder or an object store's URL."""
 
     root: Annotated[str, Field(min_length=1)]
-
-
-class Serving(Strict):
-    """Where the service and the Dagster UI listen."""
-
-    host: str
-    port: Port
-    dagster_port: Port
 
 
 class Elsewhere(Strict):

@@ -35,6 +35,14 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
         from defs.verify import verify
 
         return verify
+    if name == "explain":
+        from defs.explain_signal import explain
+
+        return explain
+    if name == "keys":
+        from defs.keys import keys
+
+        return keys
     if name in ("models", "promote", "rollback"):
         from defs import models
 
@@ -90,6 +98,14 @@ COMMANDS = {
         "let the champion before the present one serve again, by hand, through the ledger",
         "tenor rollback horizon=5m why='trades too much'",
     ),
+    "explain": (
+        "take one served prediction back to its bars, factors with their contributions, bundle, tables and config",
+        "tenor explain 3fa9…0001.0\n  tenor explain 3fa9…0001.0 --json > signal.json",
+    ),
+    "keys": (
+        "make an API key for the service: printed once, kept nowhere",
+        "tenor keys new name=feed role=push\n  tenor keys new name=desk role=read+push rate=50",
+    ),
     "clean": ("delete the store: tables, models, reports and the embedded database", "tenor clean"),
 }
 
@@ -110,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n  {examples}\n\n{EPILOG}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "explain":
+            sub.add_argument("--json", action="append_const", dest="flags", const="--json", help="all of it, as JSON")
         sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra override, e.g. horizon=5m")
     return top
 
@@ -125,6 +143,7 @@ def lost_database() -> tuple[type[Exception], ...]:
 def told_errors() -> tuple[type[Exception], ...]:
     """Errors whose message is meant for the user; any other is a bug and keeps its traceback."""
     from conf.errors import ConfigError
+    from defs.explain_signal import ExplainError
     from quant.bars import BarsError
     from quant.bundle import BundleError
     from quant.expression import ExpressionError
@@ -133,12 +152,25 @@ def told_errors() -> tuple[type[Exception], ...]:
     from resources.registry import RegistryError
     from resources.sources import SourceError
 
-    return (ConfigError, ExpressionError, BarsError, BundleError, SourceError, LakeError, RegistryError, DatabaseError)
+    return (
+        ConfigError,
+        ExplainError,
+        ExpressionError,
+        BarsError,
+        BundleError,
+        SourceError,
+        LakeError,
+        RegistryError,
+        DatabaseError,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 on success, 1 when a step failed, 2 when the input is wrong."""
-    arguments = parser().parse_args(argv)
+    # argparse takes no further overrides behind an option: they come back as unknown.
+    arguments, behind = parser().parse_known_args(argv)
+    if unknown := [word for word in behind if word.startswith("-")]:
+        parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     if arguments.command is None:
         parser().print_help()
         return 2
@@ -146,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        return command(arguments.command)(arguments.overrides)
+        words = [*arguments.overrides, *behind, *(getattr(arguments, "flags", None) or ())]
+        return command(arguments.command)(words)
     except Exception as error:
         if isinstance(error, lost_database()):
             print("tenor: the database stopped while this ran; run it again, nothing kept is lost", file=sys.stderr)

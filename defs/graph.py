@@ -6,12 +6,26 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import bars, deployment, derived, drift, evaluation, factors, features, model, names, partitions, vectors
+from assets import (
+    bars,
+    deployment,
+    derived,
+    drift,
+    evaluation,
+    factors,
+    features,
+    model,
+    names,
+    outcomes,
+    partitions,
+    vectors,
+)
 from assets.plan import Plan
 from assets.reports import Reports
 from conf.schema import Horizon
 from defs.sensors import deploy_champions
 from defs.service import url_of
+from resources.arrivals import Arrivals
 from resources.clock import Clock, SystemClock
 from resources.database import Database
 from resources.inference import Inference
@@ -55,6 +69,7 @@ def build(
             _job(name, "train", names.TRAIN),
             _job(name, "drift", ("drift",)),
             _job(name, "deploy", ("deployment",)),
+            _job(name, "score", (names.OUTCOMES,)),
         ]
     return dg.Definitions(
         assets=assets,
@@ -70,6 +85,7 @@ def build(
             "progress": progress or LoggedProgress(),
             "lake": Lake(f"{root}/lake"),
             "registry": Registry(root, clock),
+            "arrivals": Arrivals(root),
             "store": Vectors(Database(root)),
             "inference": Inference(service or url),
             "reports": Reports(root, url),
@@ -87,6 +103,7 @@ def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.Asset
         model.build(plan),
         evaluation.build(plan),
         deployment.build(plan),
+        outcomes.build(plan),
     ]
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:  # the commands that need it import it themselves
 MOST = 20  # categories of an attribute that are listed
 # What the pipeline, the databases and the services put into a store.
 SHORT = 8  # digits of a bundle's id that tell it from the others
-STORE = ("lake", "registry", "reports", "postgres", "dagster", "dagster.log", "service.log")
+STORE = (
+    "lake", "registry", "reports", "arrivals", "audit", "evaluators", "postgres", "dagster",
+    "dagster.log", "service.log",
+)  # fmt: skip
 
 
 def config(overrides: Sequence[str]) -> int:

@@ -4,10 +4,11 @@ import socket
 import sys
 from pathlib import Path
 
-from conf.schema import Serving
+from conf.options import Serving
 from defs.processes import Processes
 from resources.dagster_storage import REPOSITORY
 from resources.inference import Inference, ServiceDown
+from serving import options
 
 
 def url_of(serving: Serving) -> str:
@@ -24,12 +25,20 @@ def start_service(processes: Processes, root: Path, serving: Serving) -> str:
             pass
     port = _free_port(serving.host)
     root.mkdir(parents=True, exist_ok=True)
-    processes.start("service", command(root, serving.host, port), {}, cwd=REPOSITORY, log=root / "service.log")
+    processes.start(
+        "service",
+        command(root, serving.model_copy(update={"port": port})),
+        {},
+        cwd=REPOSITORY,
+        log=root / "service.log",
+    )
     return f"http://{serving.host}:{port}"
 
 
-def command(root: Path, host: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "serving", "--store", str(root), "--host", host, "--port", str(port)]
+def command(root: Path, serving: Serving) -> list[str]:
+    """The words that start the service; no secret is among them."""
+    words = [sys.executable, "-m", "serving", "--store", str(root)]
+    return [*words, "--host", serving.host, "--port", str(serving.port), "--options", options.text(serving)]
 
 
 def _free_port(host: str) -> int:

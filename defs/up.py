@@ -13,7 +13,7 @@ import httpx
 
 from conf.compose import check_structural, compose
 from conf.errors import ConfigError
-from conf.schema import Serving
+from conf.options import Serving
 from defs.look import root_of, with_all_horizons
 from defs.processes import Processes
 from defs.service import command, url_of
@@ -42,7 +42,7 @@ def up(overrides: Sequence[str]) -> int:
     with Processes() as processes:
         for name, words in (
             ("dagster", dagster(serving)),
-            ("service", command(root, serving.host, serving.port)),
+            ("service", command(root, serving)),
         ):
             processes.start(name, words, environment, cwd=REPOSITORY, log=root / f"{name}.log")
         print("starting …", flush=True)
@@ -76,7 +76,7 @@ def serve(overrides: Sequence[str]) -> int:
     first = next(iter(horizons.values()))
     check_ports(first.serving.port)
     os.chdir(REPOSITORY)
-    words = command(root_of(first), first.serving.host, first.serving.port)
+    words = command(root_of(first), first.serving)
     os.execv(words[0], words)
 
 

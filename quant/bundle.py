@@ -18,6 +18,7 @@ import polars as pl
 from quant.bars import BarsError
 from quant.forest import Forest, ForestError, Name
 from quant.forest import compile as compile_forest
+from quant.forest_choice import available
 from quant.grid import Grid
 from quant.inputs import names
 from quant.preprocess import Preprocess
@@ -78,6 +79,11 @@ class Bundle:
     def scores(self) -> Mapping[str, Any]:
         return self.manifest["scores"]
 
+    @property
+    def golden_rows(self) -> np.ndarray:
+        """What the forest reads of the golden factors, float32 [N, F]."""
+        return self.preprocess.apply(_matrix(self.golden, self.factors))
+
     @cached_property
     def preprocess(self) -> Preprocess:
         """What the forest reads is what this makes of the factors."""
@@ -98,13 +104,28 @@ class Bundle:
         absent: Collection[str] = (),
         others: Mapping[str, pl.DataFrame] = NO_BARS,
     ) -> pl.DataFrame:
-        """Predict the newest `last` slots (None: all with a full look-back) from bars.
+        """Predict the newest `last` slots (None: all with a full look-back) from bars, as `rows_of` takes them.
+
+        Returns symbol, timestamp, prediction, coverage (share of factors with a value), a row per member with a bar.
+        """
+        keys, X = self.rows_of(frame, last, absent, others)
+        return keys.with_columns(
+            prediction=self.predict_rows(X), coverage=1.0 - np.isnan(X).mean(axis=1, dtype=np.float64)
+        )
+
+    def rows_of(
+        self,
+        frame: pl.DataFrame,
+        last: int | None = 1,
+        absent: Collection[str] = (),
+        others: Mapping[str, pl.DataFrame] = NO_BARS,
+    ) -> tuple[pl.DataFrame, np.ndarray]:
+        """Keys (symbol, timestamp) and factors float32 [N, F] of the newest `last` slots of bars.
 
         frame: rows of the bars table; `known_at` and `source` may be absent, adjustment factors too (then 1).
         It must reach `recipe.lookback` slots further back and, where factors cross the section, hold every
         member not named in `absent`. others: bars of the horizons in `recipe.reads`, at least those that
-        `recipe.needs` names. Returns symbol, timestamp, prediction, coverage (share of factors with a
-        value), a row per member with a bar. Raises BundleError for bars that are refused or do not suffice.
+        `recipe.needs` names. Raises BundleError for bars that are refused or do not suffice.
         """
         try:
             bars = self._valid(frame, self.recipe.grid, self.columns)
@@ -114,18 +135,15 @@ class Bundle:
                 if name in others
             }
             self.recipe.enough(bars, read, last, absent)
-            keys, X = self.recipe.rows(bars, last, absent, read)
+            return self.recipe.rows(bars, last, absent, read)
         except (BarsError, RecipeError) as error:
             raise BundleError(str(error)) from error
-        return keys.with_columns(
-            prediction=self.predict_rows(X), coverage=1.0 - np.isnan(X).mean(axis=1, dtype=np.float64)
-        )
 
     def verify(self) -> None:
         """Replay the golden data from bars to predictions; BundleError says what differs.
 
         Factors must come out to the bit on the kind of device that made them (elsewhere to 1e-4 of their
-        spread), predictions to 1e-9 of their scale, and both evaluators with the same bits.
+        spread), predictions to 1e-9 of their scale, and every evaluator that runs here with the same bits.
         """
         if compile_forest(self.text).dumps() != self.forest.dumps():
             raise BundleError(f"bundle {self.id}: forest.safetensors is not what model.txt compiles to")
@@ -146,8 +164,9 @@ class Bundle:
         worst = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(float).tiny))
         if not worst <= TOLERANCE:
             raise BundleError(f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale")
-        if self.predict_rows(golden, "mlx").tobytes() != found.tobytes():
-            raise BundleError(f"bundle {self.id}: the evaluators disagree on the golden rows")
+        for name in available():
+            if self.predict_rows(golden, name).tobytes() != found.tobytes():
+                raise BundleError(f"bundle {self.id}: evaluator {name} disagrees with native on the golden rows")
 
     def warm(self) -> None:
         """Do once what the first prediction from bars would wait for."""

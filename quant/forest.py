@@ -8,7 +8,7 @@ Leaf values are summed as scaled int64, and integers add to the same bits in any
 """
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from quant.forest_text import CATEGORICAL, DEFAULT_LEFT, MISSING_NONE, MISSING_Z
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-Name = Literal["mlx", "native"]
+Name = Literal["native", "mlx", "gpu"]
 
 ZERO_BITS = int(np.float32(1e-35).view(np.int32))  # LightGBM's kZeroThreshold: nearer to zero is zero
 INFINITY_BITS = int(np.float32(np.inf).view(np.int32))  # a larger magnitude is NaN
@@ -64,7 +64,7 @@ class Forest:
     _evaluators: dict[str, Evaluator] = field(default_factory=dict, repr=False, compare=False)
 
     def evaluator(self, name: Name) -> Evaluator:
-        """The evaluator of that name, built at first use: "mlx" (portable) or "native" (numba on the CPU)."""
+        """The evaluator of that name, built at first use: native (numba, CPU), mlx (any device) or gpu."""
         if name not in self._evaluators:
             self._evaluators[name] = _evaluator(self, name)
         return self._evaluators[name]
@@ -82,7 +82,8 @@ class Forest:
     def raw(self, X: np.ndarray, evaluator: Name = "native") -> np.ndarray:
         """Raw score, float64 [N]: `Booster.predict(X, raw_score=True)`."""
         totals = self.evaluator(evaluator).totals(self._rows(X))
-        return np.ldexp(totals.astype(np.float64), -self.exponent) / self.divisor
+        raw = totals * 2.0**-self.exponent  # exact: the exponent is within ±1,000
+        return raw / self.divisor if self.divisor > 1 else raw
 
     def predict(self, X: np.ndarray, evaluator: Name = "native") -> np.ndarray:
         """Prediction, float64 [N]: `Booster.predict(X)`. X: float32 [N, F], NaN = missing."""
@@ -142,7 +143,11 @@ def _evaluator(forest: Forest, name: str) -> Evaluator:
         from quant.forest_mlx import Mlx
 
         return Mlx(forest)
-    raise ForestError(f"no evaluator {name!r}: choose 'mlx' or 'native'")
+    if name == "gpu":
+        from quant.forest_gpu import Gpu
+
+        return Gpu(forest)
+    raise ForestError(f"no evaluator {name!r}: choose {', '.join(get_args(Name))}")
 
 
 def compile(model: "str | Booster") -> Forest:

@@ -10,7 +10,7 @@ import numpy as np
 
 from quant.forest import INFINITY_BITS, ZERO_BITS, Forest
 
-BLOCK = 2**20  # (row, tree) pairs walked at once: bounds memory to some tens of MB
+BLOCK = 2**20  # (row, tree) pairs, or (row, column) keys, at once: bounds memory to some tens of MB
 
 
 class Mlx:
@@ -36,17 +36,20 @@ class Mlx:
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def _ends(self, X: np.ndarray) -> Iterator[mx.array]:
-        """The node where each row's walk arrives in each tree, int32 [rows, trees], block by block."""
-        rows = max(1, BLOCK // max(1, self._roots.size))
+        """What `_walk` says of all rows, block by block."""
+        rows = max(1, BLOCK // max(1, self._roots.size, self._feature.size))
         for start in range(0, len(X), rows):
-            keys = self._keys(mx.array(X[start : start + rows]))
-            node = mx.broadcast_to(self._roots, (keys.shape[0], self._roots.size))
-            for _ in range(self._depth):
-                word = mx.take(self._nodes, node)
-                key = mx.take_along_axis(keys, (word >> 16 & 0xFFFF).astype(mx.int32), axis=1)
-                right = key > (word >> 32).astype(mx.int32)
-                node = node + (word & 0xFFFF).astype(mx.int32) + right.astype(mx.int32)
-            yield node
+            yield self._walk(self._keys(mx.array(X[start : start + rows])))
+
+    def _walk(self, keys: mx.array) -> mx.array:
+        """The node where each row's walk ends in each tree, int32 [rows, trees]. keys: int32 [rows, C]."""
+        node = mx.broadcast_to(self._roots, (keys.shape[0], self._roots.size))
+        for _ in range(self._depth):
+            word = mx.take(self._nodes, node)
+            key = mx.take_along_axis(keys, (word >> 16 & 0xFFFF).astype(mx.int32), axis=1)
+            right = key > (word >> 32).astype(mx.int32)
+            node = node + (word & 0xFFFF).astype(mx.int32) + right.astype(mx.int32)
+        return node
 
     def _keys(self, X: mx.array) -> mx.array:
         """Keys of the rows in every column (see Forest), int32 [rows, C]."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,13 @@ def instants(stamps: pl.Series) -> Instants:
     if getattr(stamps.dtype, "time_zone", None) not in (None, "UTC"):
         stamps = stamps.dt.convert_time_zone("UTC")
     return stamps.dt.replace_time_zone(None).dt.cast_time_unit("us").to_numpy().astype("datetime64[us]")
+
+
+def moment(instant: np.datetime64) -> datetime:
+    """An instant as an aware datetime, UTC."""
+    found = instant.astype("datetime64[us]").item()
+    assert isinstance(found, datetime)
+    return found.replace(tzinfo=UTC)
 
 
 def _scatter(values: pl.Series, cells: npt.NDArray[np.int64], shape: tuple[int, int]) -> Floats:

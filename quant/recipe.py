@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from quant.bounds import Bounds, outside
 from quant.expression import Names
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel
-from quant.panel import Instants, Panel, instants
+from quant.panel import Instants, Panel, instants, moment
 from quant.program import Program
 from quant.universe import member_rows, session_of
 
@@ -108,12 +108,12 @@ class Recipe:
         values = self.feature_program.run(panel, tail=len(near))
 
         # Factors find a feature where its table has a row and its symbol was a member: elsewhere it is NaN.
-        members = member_rows(bars.filter(pl.col("timestamp") >= _aware(near[0])), self._membership, self.grid)
+        members = member_rows(bars.filter(pl.col("timestamp") >= moment(near[0])), self.membership, self.grid)
         if self.feature_bounds:  # … and its row was not rejected
             rejected = np.asarray(outside(values, self.feature_bounds))
-            members = members.filter(~pl.Series(rejected[_places(members, near, symbols)]))
+            members = members.filter(~pl.Series(rejected[places(members, near, symbols)]))
         present = np.zeros((len(near), len(symbols)), bool)
-        present[_places(members, near, symbols)] = True
+        present[places(members, near, symbols)] = True
         of_bars = [name for name in self.factor_program.inputs if name not in self.features]
         inputs = bar_panel(members, self.grid, near, symbols, of_bars, self.attributes)
         held = {
@@ -185,7 +185,7 @@ class Recipe:
         """Read what `to_dict` gave, also after JSON."""
         members = values["members"]
         return cls(
-            calendar=_calendar(values["calendar"]),
+            calendar=calendar_of(values["calendar"]),
             interval=values["interval"],
             symbols=tuple(values["symbols"]),
             columns=tuple(values["columns"]),
@@ -195,7 +195,7 @@ class Recipe:
             attributes={name: Attribute.from_dict(found) for name, found in values.get("attributes", {}).items()},
             others={
                 name: Other(
-                    _calendar(found["calendar"]),
+                    calendar_of(found["calendar"]),
                     found["interval"],
                     tuple(found["columns"]),
                     found["features"],
@@ -208,7 +208,8 @@ class Recipe:
         )
 
     @cached_property
-    def _membership(self) -> pl.DataFrame | None:
+    def membership(self) -> pl.DataFrame | None:
+        """symbol, first and last day as members; None where every symbol always is one."""
         if self.members is None:
             return None
         schema = {"symbol": pl.String, "start": pl.Date, "end": pl.Date}
@@ -251,27 +252,24 @@ class Recipe:
 
     def _members_in(self, bars: pl.DataFrame) -> set[str]:
         """Symbols that were members on a day of the bars' span."""
-        if self._membership is None:
+        if self.membership is None:
             return set(self.symbols)
         days = session_of(bars["timestamp"], self.grid)
-        active = self._membership.filter(
+        active = self.membership.filter(
             pl.col("start") <= days.max(), pl.col("end").is_null() | (pl.col("end") >= days.min())
         )
         return set(active["symbol"]) & set(self.symbols)
 
 
-def _places(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def places(bars: pl.DataFrame, slots: np.ndarray, symbols: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Each bar's row and column in a panel [slots, symbols]."""
     place = {symbol: index for index, symbol in enumerate(symbols)}
     columns = bars["symbol"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
     return np.searchsorted(slots, bars["timestamp"].dt.replace_time_zone(None).to_numpy()), columns
 
 
-def _aware(slot: np.datetime64) -> datetime:
-    return slot.astype("datetime64[us]").item().replace(tzinfo=UTC)
-
-
-def _calendar(values: Mapping[str, Any]) -> CalendarSpec:
+def calendar_of(values: Mapping[str, Any]) -> CalendarSpec:
+    """A calendar's definition from JSON values."""
     return CalendarSpec(**{name: _tuples(value) for name, value in values.items()})
 
 

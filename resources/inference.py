@@ -1,5 +1,6 @@
 """Client of the inference service: what the pipeline and the command line ask of it, over HTTP."""
 
+import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Self
 import httpx
 import polars as pl
 
+KEY_VARIABLE = "TENOR_API_KEY"  # where the service asks for one: what this process sends
 PAUSE = 0.1  # seconds between looks while waiting for the service
 
 _SCHEMA: dict[str, pl.DataType] = {
@@ -47,7 +49,9 @@ class Inference:
     def __init__(self, url: str = "http://127.0.0.1:8321", *, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/")
         # A local service is never behind the proxy that the environment may name.
-        self._client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False, headers=headers)
 
     def __enter__(self) -> Self:
         return self

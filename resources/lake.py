@@ -24,6 +24,9 @@ from resources.staging import PARTITION, Digest, LakeError, Staged, delta_schema
 # writers add the same rows to a partition that was empty when both began.
 _STRICT = CommitProperties(max_commit_retries=0)
 
+# Rows that are only added are in nobody's way: each writer tries the next version until it gets one.
+_ADDING = CommitProperties(max_commit_retries=100)
+
 
 @dataclass(frozen=True)
 class Written:
@@ -48,6 +51,13 @@ class Lake:
         """The newest version of a table, None where there is none."""
         found = self._open(table)
         return None if found is None else found.version()
+
+    def version_at(self, table: str, at: datetime) -> int | None:
+        """The newest version committed at `at` or before, None where the table began later."""
+        found = self._open(table)
+        commits = [] if found is None else found.history()
+        until = at.timestamp() * 1000
+        return max((commit["version"] for commit in commits if commit["timestamp"] <= until), default=None)
 
     def layout(self, table: str) -> dict[str, Any] | None:
         """The layout the table was made with, None where there is no table."""
@@ -122,6 +132,44 @@ class Lake:
             ) from error
         return Written(self.version(table), staged.digest.rows, True)
 
+    def append(self, table: str, rows: pl.DataFrame, layout: Mapping[str, Any]) -> int:
+        """Add rows (with a column `partition`) in one commit; its version. Any number of writers may do so at once.
+
+        layout: as for `write`. After an error that leaves open whether the commit came through, the rows may be added
+        twice by the next attempt: give them a key that readers can tell them by.
+        """
+        staged = Staged(self._folder(table), table, frozenset(rows[PARTITION].unique()))
+        staged.add(rows)
+        try:
+            current = self._open(table) or self._begin(table, rows.schema, layout)
+            self._same_layout(table, current, layout)
+            have = pl.scan_delta(current).collect_schema()
+            if staged.moved_from(have):
+                raise LakeError(f"table {table} has the columns {_columns(have)} and new rows {_columns(rows.schema)}")
+            staged.flush()
+        except BaseException:
+            staged.discard()
+            raise
+        current.create_write_transaction(
+            [*staged.files],
+            mode="append",
+            schema=delta_schema(rows.schema),
+            partition_by=[PARTITION],
+            commit_properties=_ADDING,
+        )
+        return current.version()
+
+    def compact(self, table: str, growing: str) -> int:
+        """Put the files of each partition but the `growing` one together, and say how many there were.
+
+        Rows stay the same, as do earlier versions; who appends meanwhile is not disturbed.
+        """
+        found = self._open(table)
+        if found is None:
+            return 0
+        done = found.optimize.compact([(PARTITION, "!=", growing)])
+        return int(done["numFilesRemoved"])
+
     # -- one commit ------------------------------------------------------------------------------------------
 
     def _create(self, table: str, staged: Staged, layout: Mapping[str, Any]) -> None:
@@ -135,6 +183,17 @@ class Lake:
             description=json.dumps(layout, sort_keys=True, default=str),
             commit_properties=_STRICT,
         )
+
+    def _begin(self, table: str, schema: pl.Schema, layout: Mapping[str, Any]) -> DeltaTable:
+        """The table without rows; another writer may have made it in the same moment."""
+        try:
+            self._create(table, Staged(self._folder(table), table, frozenset(), schema=schema), layout)
+        except DeltaError:
+            if self.version(table) is None:
+                raise
+        found = self._open(table)
+        assert found is not None
+        return found
 
     def _replace(self, current: DeltaTable, staged: Staged) -> None:
         old = pl.scan_delta(current).collect_schema()

@@ -180,22 +180,19 @@ class Registry:
         self._require(horizon, id)
 
         def chosen(ledger: list[Entry]) -> tuple[str, Action]:
-            newest = ledger[-1].number if ledger else 0
-            if over is not None and newest != over:
-                raise LedgerMoved(
-                    f"the ledger of {horizon} moved from number {over} to {newest} meanwhile: judge again"
-                )
+            _unmoved(horizon, ledger, over)
             return id, "promote"
 
         return self._append(horizon, chosen, why, by)
 
-    def rollback(self, horizon: str, why: str, *, by: str = "") -> Entry:
+    def rollback(self, horizon: str, why: str, *, by: str = "", over: int | None = None) -> Entry:
         """Append: the champion before the present one serves again. RegistryError where there is none.
 
-        A second rollback goes one further back: rollbacks undo promotions, not each other.
+        A second rollback goes one further back: rollbacks undo promotions, not each other. over: as for `promote`.
         """
 
         def previous(ledger: list[Entry]) -> tuple[str, Action]:
+            _unmoved(horizon, ledger, over)
             before = _before(horizon, ledger)
             self._require(horizon, before)
             return before, "rollback"
@@ -265,6 +262,12 @@ class Registry:
             # Another process placed the same id first; the caller compares its content with ours.
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _unmoved(horizon: str, ledger: list[Entry], over: int | None) -> None:
+    newest = ledger[-1].number if ledger else 0
+    if over is not None and newest != over:
+        raise LedgerMoved(f"the ledger of {horizon} moved from number {over} to {newest} meanwhile: judge again")
 
 
 def _before(horizon: str, ledger: list[Entry]) -> str:

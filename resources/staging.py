@@ -108,7 +108,7 @@ def _statistics(rows: pl.DataFrame) -> str:
         "maxValues": rows.select(pl.col("^timestamp$").max()),
     }
     values = {
-        name: {column: f"{frame[column][0]:%Y-%m-%dT%H:%M:%S.%fZ}" for column in frame.columns}
+        name: {column: f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" for column, value in frame.row(0, named=True).items() if value}
         for name, frame in bounds.items()
     }
     return json.dumps({"numRecords": rows.height, "nullCount": {}, **values})

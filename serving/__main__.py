@@ -1,41 +1,47 @@
 """Run the service: `python -m serving --store .tenor --port 8321`; loopback only unless told otherwise."""
 
 import argparse
-import ipaddress
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 
+from serving.access import local
 from serving.app import create_app
-from serving.logs import configure, event
-
-DRAIN = 15  # seconds that requests in flight get to finish after a stop signal
+from serving.keys import KeyRing, KeysError
+from serving.logs import configure
+from serving.options import OptionsError, read
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests in flight."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    if not _loopback(options.host):
-        if not options.allow_remote:
-            parser.error(
-                f"other machines reach {options.host} and this service has no API keys: anybody there could "
-                "read models and load bundles. Use 127.0.0.1, or add --allow-remote if a proxy guards it"
-            )
-        configure(options.log_level)
-        event(logging.WARNING, "serving other machines without API keys", host=options.host)
-    configure(options.log_level)
-    horizons = [name.strip() for name in options.horizons.split(",") if name.strip()]
+    told = parser.parse_args(arguments)
+    try:
+        options = read(told.options)
+        keys = KeyRing.from_environment()
+    except (OptionsError, KeysError) as error:
+        parser.error(str(error))
+    if keys is None and not local(f"//{told.host}"):
+        parser.error(
+            f"other machines reach {told.host} and this service has no API keys: anybody there could read models and "
+            "load bundles. Use 127.0.0.1, or make keys with `tenor keys new name=… role=…` and set TENOR_API_KEYS"
+        )
+    configure(told.log_level)
+    horizons = [name.strip() for name in told.horizons.split(",") if name.strip()]
     uvicorn.run(
-        create_app(Path(options.store), horizons, follow_seconds=options.follow),
-        host=options.host,
-        port=options.port,
+        create_app(Path(told.store), horizons, options=options, keys=keys),
+        host=told.host,
+        port=told.port,
         log_config=None,  # our JSON lines
         access_log=False,  # `Observe` writes one line per request, with its correlation id
-        timeout_graceful_shutdown=DRAIN,
+        timeout_graceful_shutdown=options.drain_seconds,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # a section for a hundred readers would be compressed a hundred times
+        server_header=False,
     )
 
 
@@ -51,21 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--host", default=env("TENOR_HOST", "127.0.0.1"), help="address to bind (TENOR_HOST; 127.0.0.1)")
     add("--port", type=int, default=int(env("TENOR_PORT", "8321")), help="port (TENOR_PORT; 8321)")
-    add("--follow", type=float, default=5.0, help="seconds between looks at the promotion ledger (5)")
-    add(
-        "--allow-remote",
-        action="store_true",
-        help="permit an address that other machines reach: there are no API keys",
-    )
+    add("--options", help="JSON of everything else (conf/serving/local.yaml)")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

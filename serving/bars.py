@@ -1,4 +1,4 @@
-"""Raw bars from clients: checked, so that a refusal names its field and row, then predicted by the bundle."""
+"""Raw bars from clients: checked, so that a refusal names its field and row, then made factors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -9,14 +9,16 @@ import polars as pl
 from quant.bundle import Bundle, BundleError
 from quant.grid import Grid
 from quant.inputs import names
-from serving.messages import Bar, PredictBars, Prediction
+from serving.messages import Bar, PredictBars
 from serving.problems import Problem, field_error, nearest, refuse_fields
+from serving.record import Key
 
 _NUMBERS = [name for name in Bar.model_fields if name not in ("symbol", "timestamp")]
 
 
-def predict(bundle: Bundle, body: PredictBars) -> list[Prediction]:
-    """Predictions of the newest `last` slots by (timestamp, symbol); 422 where bars are wrong or too few."""
+def rows_of(bundle: Bundle, body: PredictBars) -> tuple[list[Key], np.ndarray]:
+    """Keys and factors float32 [N, F] of the newest `last` slots by (timestamp, symbol); 422 where bars are wrong or
+    too few."""
     recipe = bundle.recipe
     if errors := list(_unknown_horizons(body.at, recipe.reads)):
         raise refuse_fields("wrong-bars", errors)
@@ -26,10 +28,10 @@ def predict(bundle: Bundle, body: PredictBars) -> list[Prediction]:
         for name, bars in body.at.items()
     }
     try:
-        predicted = bundle.predict_bars(frame, body.last, body.absent, others)
+        keys, X = bundle.rows_of(frame, body.last, body.absent, others)
     except BundleError as error:
         raise Problem(422, "bars-do-not-suffice", str(error), look_back=bundle.recipe.lookback) from error
-    return [Prediction(**row) for row in predicted.to_dicts()]
+    return keys.select("symbol", "timestamp").rows(), np.ascontiguousarray(X)
 
 
 def _checked(

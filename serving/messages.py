@@ -5,15 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-MAX_ROWS = 10_000
-MAX_BARS = 100_000
-MAX_LAST = 1_000
-MAX_BODY = 32 * 2**20  # bytes; 100,000 bars of JSON
-
 # JSON has no NaN: a missing value is null, and a text or a truth value is never taken for a number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-Status = Literal["serving", "loading", "empty", "refused"]
+Status = Literal["serving", "loading", "empty", "refused", "unloaded"]
 
 
 class Message(BaseModel):
@@ -55,7 +50,7 @@ class PredictRows(Message):
     """Predict from factor values."""
 
     horizon: str
-    rows: list[FactorRow] = Field(min_length=1, max_length=MAX_ROWS)
+    rows: list[FactorRow] = Field(min_length=1)
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -68,10 +63,10 @@ class PredictBars(Message):
     """Predict from bars: the service computes the factors with the bundle's own expressions."""
 
     horizon: str
-    bars: list[Bar] = Field(min_length=1, max_length=MAX_BARS)
-    last: int = Field(default=1, ge=1, le=MAX_LAST, description="predict the newest so many slots of the grid")
+    bars: list[Bar] = Field(min_length=1)
+    last: int = Field(default=1, ge=1, description="predict the newest so many slots of the grid")
     absent: list[str] = Field(default=[], description="symbols of the section that truly have no bar in this window")
-    at: dict[str, Annotated[list[Bar], Field(max_length=MAX_BARS)]] = Field(
+    at: dict[str, list[Bar]] = Field(
         default={}, description="bars of the other horizons that the expressions read (`at` in `GET /models`), by name"
     )
 
@@ -116,6 +111,7 @@ PredictBody = Annotated[
 class Prediction(Message):
     """One signal: null where the model cannot say."""
 
+    signal: str = Field(description="id of this prediction, for `tenor explain`")
     symbol: str | None
     timestamp: datetime | None
     prediction: float | None
@@ -138,6 +134,15 @@ class OtherBars(Message):
     calendar: str
     look_back: int = Field(description="slots before the newest that had closed at the first slot of the own look-back")
     columns: list[str] = Field(description="bar columns and calendar fields that the expressions read")
+
+
+class BesideChampion(Message):
+    """The newest bundle that never served, beside the champion."""
+
+    bundle: str
+    status: Literal["shadow", "canary", "refused"]
+    share: float = Field(description="of the requests that it answers; in shadow it answers none")
+    problem: str | None = Field(default=None, description="why it cannot score the champion's requests")
 
 
 class Model(Message):
@@ -164,6 +169,16 @@ class Model(Message):
     at: dict[str, OtherBars] = Field(default={}, description="the other horizons that the expressions read, by name")
     label: dict[str, Any] = {}
     scores: dict[str, Any] = {}
+    challenger: BesideChampion | None = Field(default=None, description="null: no newer bundle, or none is looked for")
+
+
+class Rollback(Message):
+    """Why to go back, and from where."""
+
+    why: str = Field(default="rolled back over HTTP", min_length=1, max_length=500, description="kept in the ledger")
+    number: int | None = Field(default=None, ge=1, description="undo this ledger entry, and no other that came since")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"why": "trades too much", "number": 7}]})
 
 
 class Loaded(Message):

@@ -1,62 +1,110 @@
-"""Around every request: a correlation id, one log line, and a problem document even when the code breaks."""
+"""Around every request: its ids, its line, its metrics, and a problem document even when the code breaks."""
 
-import logging
 import re
 import time
-import uuid
+from typing import Any
 
+from opentelemetry import trace
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.logs import correlation, event, log
-from serving.problems import MEDIA_TYPE, document
+from serving.access_lines import AccessLines
+from serving.logs import correlation, fresh_id, log
+from serving.metrics import Metrics
+from serving.problems import MEDIA_TYPE, Problem, answer, document
 
-HEADER = "x-correlation-id"
-QUIET = {"/health", "/api/health", "/ready", "/v2/health/live", "/v2/health/ready"}  # polled: logged at DEBUG
+HEADER = b"x-correlation-id"
+QUIET = {"/health", "/api/health", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics"}  # polled: no line
 
 # A sender's id goes into our log and our headers: nothing that could forge a line.
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
 
 class Observe:
-    """Pure ASGI, so that it costs microseconds and streams untouched."""
+    """Pure ASGI, so that it costs microseconds and streams untouched. traced: whether FastAPI opened a span."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lines: AccessLines, *, traced: bool = False) -> None:
         self.app = app
+        self._metrics = metrics
+        self._lines = lines
+        self._traced = traced
+        self._seconds: dict[str, Any] = {}  # bound children: binding labels costs more than counting
+        self._requests: dict[tuple[str, str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        sent = dict(scope["headers"]).get(HEADER.encode(), b"")
-        identity = sent.decode() if _ACCEPTED.fullmatch(sent) else uuid.uuid4().hex
+        request_id = fresh_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        identity = _sent(scope) or request_id
         token = correlation.set(identity)
-        started, status = time.perf_counter(), 0
+        try:
+            if scope["type"] == "websocket":
+                await self.app(scope, receive, send)
+            else:
+                await self._observed(scope, receive, send, identity)
+        finally:
+            correlation.reset(token)
+
+    async def _observed(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
+        began, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (HEADER.encode(), identity.encode())]
+                if self._traced:  # the span ends with the answer
+                    _name_span(scope, identity)
+                message["headers"] = [*message.get("headers", ()), (HEADER, identity.encode())]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
+        except Problem as problem:
+            if status:
+                raise
+            await answer(problem, scope["path"])(scope, receive, send_with_id)
         except Exception:
             log.exception("a request broke", extra={"fields": {"path": scope["path"]}})
             if status:  # the answer is half sent: only closing the connection can tell the client
                 raise
             await _broken(scope, receive, send_with_id)
         finally:
-            event(
-                logging.DEBUG if scope["path"] in QUIET else logging.INFO,
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                milliseconds=round((time.perf_counter() - started) * 1e3, 3),
-            )
-            correlation.reset(token)
+            self._count(_route(scope), scope, status, time.perf_counter() - began, identity)
+
+    def _count(self, route: str, scope: Scope, status: int, seconds: float, identity: str) -> None:
+        method = scope["method"]
+        key = (route, method, status)
+        if key not in self._requests:
+            self._requests[key] = self._metrics.requests.labels(route, method, str(status))
+            self._seconds[route] = self._metrics.request_seconds.labels(route)
+        self._requests[key].inc()
+        self._seconds[route].observe(seconds)
+        if scope["path"] not in QUIET or status >= 500:
+            self._lines.add(method, scope["path"], status, seconds, identity)
+
+
+def _name_span(scope: Scope, identity: str) -> None:
+    route, span = _route(scope), trace.get_current_span()
+    span.update_name(f"{scope['method']} {route}")
+    span.set_attributes({"http.route": route, "tenor.correlation_id": identity})
+
+
+def _sent(scope: Scope) -> str | None:
+    """The sender's correlation id, None where there is none that we accept."""
+    for name, value in scope["headers"]:
+        if name == HEADER:
+            return value.decode() if _ACCEPTED.fullmatch(value) else None
+    return None
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path: anybody can make up paths, and each would be a time series."""
+    if named := scope["state"].get("route"):
+        return named
+    route = scope.get("route")
+    return getattr(route, "path", None) or "other"
 
 
 async def _broken(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,15 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
-from quant.bundle import Bundle
+from conf.options import Beside
+from quant.bundle import Bundle, BundleError
+from quant.forest import Name
+from quant.forest_choice import Choice
 from resources.clock import Clock
-from resources.registry import Entry, Registry
+from resources.registry import Entry, LedgerMoved, Registry, RegistryError
+from serving.audit_log import FOLLOWER, AuditLog
+from serving.challengers import Challenger, Challengers
+from serving.evaluators import Evaluators
 from serving.logs import event, log
 from serving.problems import Problem, nearest
 
 RETRY = timedelta(minutes=1)  # a refused bundle may be one that is still being copied: look again this often
 
-Status = Literal["serving", "loading", "empty", "refused"]
+Status = Literal["serving", "loading", "empty", "refused", "unloaded"]
+Role = Literal["champion", "canary"]
 T = TypeVar("T")
 
 
@@ -26,13 +34,22 @@ class Predictor:
     """A bundle that has proved itself and the ledger entry it serves under.
 
     since: when it took over the traffic. promoted: when this bundle was first promoted; its age counts
-    from there: a rollback brings back an old model, not a young one.
+    from there: a rollback brings back an old model, not a young one. choice: how its forest is walked.
+
+    A canary has not been promoted: its entry is that of the champion beside which it stands, and `promoted` is when
+    it took its place there. Who answered is always `bundle.id`.
     """
 
     bundle: Bundle
     entry: Entry
     since: datetime
     promoted: datetime
+    choice: Choice
+    role: Role = "champion"
+
+    def evaluator_for(self, rows: int) -> Name:
+        """The evaluator to predict so many rows with; all give the same bits."""
+        return self.choice.of(rows)
 
 
 @dataclass(frozen=True)
@@ -64,13 +81,29 @@ class Predictors:
     One thread computes all answers, another proves new bundles beside it; each has its own MLX stream.
     """
 
-    def __init__(self, registry: Registry, horizons: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        horizons: Sequence[str],
+        clock: Clock,
+        evaluators: Evaluators,
+        audit: AuditLog,
+        beside: Beside,
+    ) -> None:
         self.settled = False  # every horizon was looked at once since the start
         self.refusals: dict[str, Refusal] = {}
+        self.observers: list[Callable[[str, Swap], None]] = []  # told of each swap, on the loader thread
+        self.beside = beside
         self._registry = registry
         self._declared = tuple(horizons)
         self._clock = clock
+        self._evaluators = evaluators
+        self._audit = audit
+        self._chance = random.Random()
+        self._challengers = Challengers(registry, clock, RETRY)
+        self._challenger: dict[str, tuple[Challenger, Predictor | None]] = {}
         self._serving: dict[str, Predictor] = {}
+        self._unloaded: set[str] = set()  # by somebody's word, so the follower lets them be
         self._loading: str | None = None
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
@@ -93,15 +126,43 @@ class Predictors:
         if self.status(horizon) == "loading":
             why = f"the first bundle of {horizon} is being loaded: ask again in a second"
             raise Problem(503, "loading", why, headers={"retry-after": "1"}, horizon=horizon)
+        if horizon in self._unloaded:
+            why = f"{horizon} was unloaded from this process: `POST /models/{horizon}/load` serves it again"
+            raise Problem(503, "unloaded", why, headers={"retry-after": "60"}, horizon=horizon)
         refusal = self.refusals.get(horizon)
         found = refusal.why if refusal else f"{horizon} has no promoted model yet"
         why = f"{found}; nothing serves {horizon}: train with `tenor run horizon={horizon}`"
         raise Problem(503, "no-bundle-serves", why, headers={"retry-after": "60"}, horizon=horizon)
 
+    def choose(self, horizon: str) -> Predictor:
+        """Who answers this request: the champion, or the canary for its share of requests; raises as `serving`.
+
+        By chance and not by turns: clients ask in cycles, and every twentieth request might be one symbol's.
+        """
+        champion = self.serving(horizon)
+        share = self.beside.canary
+        if not share or self._chance.random() >= share:
+            return champion
+        return self.standing(horizon) or champion
+
+    def challenger(self, horizon: str) -> Challenger | None:
+        """The newest bundle that never served, None where there is none or nothing looks for it."""
+        return self._challenger[horizon][0] if horizon in self._challenger else None
+
+    def standing(self, horizon: str) -> Predictor | None:
+        """The challenger as it answers, in shadow or as canary; None where none can."""
+        return self._challenger[horizon][1] if horizon in self._challenger else None
+
+    def in_shadow(self, horizon: str) -> Predictor | None:
+        """The challenger that scores what the champion answers; None where none does."""
+        return self.standing(horizon) if self.beside.shadow else None
+
     def status(self, horizon: str) -> Status:
         """`serving` wins: a horizon whose newest bundle was refused still serves the one before."""
         if horizon in self._serving:
             return "serving"
+        if horizon in self._unloaded:
+            return "unloaded"
         if horizon in self.refusals:
             return "refused"
         return "loading" if self._loading == horizon or not self.settled else "empty"
@@ -114,11 +175,27 @@ class Predictors:
         """Run `work` on the compute thread."""
         return await asyncio.get_running_loop().run_in_executor(self._compute, work, *arguments)
 
-    async def load(self, horizon: str) -> Swap:
+    async def load(self, horizon: str, by: str) -> Swap:
         """Serve what the ledger says. Raises 404 for an unknown horizon, 409 where nothing is promoted or the
         bundle is refused; then the old one serves on."""
         self._require(horizon)
-        return await asyncio.get_running_loop().run_in_executor(self._loader, self._load, horizon)
+        self._unloaded.discard(horizon)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, self._load, horizon, by)
+
+    async def unload(self, horizon: str, by: str) -> None:
+        """Serve `horizon` no more, here, until `load` is called; 404 for an unknown one. The ledger is not touched."""
+        self._require(horizon)
+        await asyncio.get_running_loop().run_in_executor(self._loader, self._unload, horizon, by)
+
+    async def rollback(self, horizon: str, why: str, by: str, number: int | None = None) -> Swap:
+        """Let the champion before serve again, through the ledger, once it has proved itself.
+
+        number: the entry that the caller wants undone; 409 where the ledger is elsewhere: two people who press the
+        button at once go one back, not two. 404 for an unknown horizon, 409 where there is nothing to go back to.
+        """
+        self._require(horizon)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._loader, self._roll_back, horizon, why, by, number)
 
     async def follow(self, seconds: float) -> None:
         """Converge on the ledger every so many seconds, so that all instances serve the same."""
@@ -126,10 +203,14 @@ class Predictors:
         while True:
             try:
                 for horizon in self.horizons():
+                    if horizon in self._unloaded:
+                        continue
                     # What is refused was logged there; the other horizons load all the same.
                     with suppress(Problem):
-                        await loop.run_in_executor(self._loader, self._load, horizon, RETRY)
-            except OSError:
+                        await loop.run_in_executor(self._loader, self._load, horizon, FOLLOWER, RETRY)
+                    if self.beside.shadow or self.beside.canary:
+                        await loop.run_in_executor(self._loader, self._look_beside, horizon)
+            except (OSError, RegistryError):
                 log.exception("the registry cannot be read; what serves keeps serving")
             self.settled = True
             await asyncio.sleep(seconds)
@@ -146,7 +227,7 @@ class Predictors:
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known) or 'none'}"
             raise Problem(404, "unknown-horizon", f"no horizon {horizon!r}; {hint}", horizon=horizon, nearest=near)
 
-    def _load(self, horizon: str, patience: timedelta = timedelta(0)) -> Swap:
+    def _load(self, horizon: str, by: str, patience: timedelta = timedelta(0)) -> Swap:
         """On the loader thread. patience: a bundle refused less than this ago is not tried again."""
         try:
             entry = self._registry.champion(horizon)
@@ -170,26 +251,82 @@ class Predictors:
         finally:
             self._loading = None
         self._serving[horizon] = now
+        self._challenger.pop(horizon, None)  # it stood beside the champion before
         self.refusals.pop(horizon, None)
-        event(
-            logging.INFO,
-            "a bundle serves",
-            horizon=horizon,
-            bundle=entry.id,
-            number=entry.number,
-            why=entry.why,
-        )
-        return Swap(now, before)
+        swap = Swap(now, before)
+        self._tell(horizon, swap, by)
+        return swap
+
+    def _unload(self, horizon: str, by: str) -> None:
+        """On the loader thread, so that no load is half done."""
+        self._unloaded.add(horizon)
+        self._challenger.pop(horizon, None)
+        if before := self._serving.pop(horizon, None):
+            event(logging.WARNING, "a bundle is unloaded", horizon=horizon, bundle=before.bundle.id, by=by)
+            told = {"bundle": before.bundle.id, "number": before.entry.number}
+            self._record(by, "unload", told, None, horizon=horizon)
+
+    def _record(self, by: str, what: str, before: object, after: object, **facts: object) -> None:
+        try:
+            self._audit.record(by, what, before=before, after=after, **facts)
+        except OSError:  # it is done, and the log has all of it
+            log.exception("the audit log cannot be written")
+
+    def _tell(self, horizon: str, swap: Swap, by: str) -> None:
+        """Log and audit a swap, and tell the observers."""
+        entry = swap.now.entry
+        facts = {"horizon": horizon, "why": entry.why, "ledger_by": entry.by}
+        event(logging.INFO, "a bundle serves", bundle=entry.id, number=entry.number, by=by, **facts)
+        before = None if swap.before is None else {"bundle": swap.before.bundle.id, "number": swap.before.entry.number}
+        self._record(by, "serve", before, {"bundle": entry.id, "number": entry.number}, **facts)
+        for observer in self.observers:
+            observer(horizon, swap)
+
+    def _roll_back(self, horizon: str, why: str, by: str, number: int | None) -> Swap:
+        """On the loader thread."""
+        try:
+            newest = self._registry.champion(horizon)
+            found = newest.number if newest else 0
+            if number is not None and number != found:
+                raise LedgerMoved(f"the ledger of {horizon} is at number {found}, not {number}: look at it again")
+            self._registry.load(horizon, self._registry.previous(horizon)).verify()
+            self._registry.rollback(horizon, why, by=by, over=found)
+        except LedgerMoved as error:
+            raise Problem(409, "ledger-moved", str(error), horizon=horizon) from error
+        except (RegistryError, BundleError) as error:
+            raise Problem(409, "no-rollback", f"{error}; nothing is changed", horizon=horizon) from error
+        return self._load(horizon, by)
+
+    def _look_beside(self, horizon: str) -> None:
+        """On the loader thread: the challenger of what serves now."""
+        champion = self._serving.get(horizon)
+        if champion is None:
+            return
+        known = self.challenger(horizon)
+        found = self._challengers.find(horizon, champion.bundle, known)
+        if found is None:
+            self._challenger.pop(horizon, None)
+        elif found is not known:
+            self._challenger[horizon] = found, self._stand(found, champion)
+
+    def _stand(self, challenger: Challenger, champion: Predictor) -> Predictor | None:
+        if challenger.bundle is None:
+            return None
+        bundle, now = challenger.bundle, challenger.seen
+        choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=False)
+        return Predictor(bundle, champion.entry, now, now, choice, "canary")
 
     def _prove(self, horizon: str, entry: Entry, before: Predictor | None) -> Predictor:
         """Load a bundle, replay its golden data from bars to predictions, and ask it once."""
         promoted = next(past.at for past in self._registry.ledger(horizon) if past.id == entry.id)
         if before is not None and before.entry.id == entry.id:
-            return Predictor(before.bundle, entry, before.since, promoted)
+            return Predictor(before.bundle, entry, before.since, promoted, before.choice)
         bundle = self._registry.load(horizon, entry.id)
         bundle.verify()
         bundle.warm()
-        return Predictor(bundle, entry, self._clock.now(), promoted)
+        quiet = not (self.settled and self._serving)
+        choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=quiet)
+        return Predictor(bundle, entry, self._clock.now(), promoted, choice)
 
     def _refuse(self, horizon: str, entry: Entry | None, error: Exception) -> Problem:
         """Record and log why the ledger's word is not followed."""

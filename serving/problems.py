@@ -65,6 +65,8 @@ def field_error(location: Sequence[str | int], detail: str, near: str | None = N
 
 def document(status: int, kind: str, detail: str, path: str, **members: Any) -> dict[str, Any]:
     """The members of a problem document; extension members follow the standard ones."""
+    if path.startswith("/v2"):  # clients of the Open Inference Protocol read `error`
+        members["error"] = detail
     return {
         "type": "about:blank" if kind == "about:blank" else f"urn:tenor:problem:{kind}",
         "title": HTTPStatus(status).phrase if kind == "about:blank" else kind.replace("-", " ").capitalize(),
@@ -101,12 +103,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def answer(problem: Problem, path: str) -> JSONResponse:
+    """The response to a request for `path` that is refused."""
+    body = document(problem.status_code, problem.kind, problem.detail, path, **problem.members)
+    return JSONResponse(body, problem.status_code, dict(problem.headers or {}), media_type=MEDIA_TYPE)
+
+
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
-        body = document(error.status_code, error.kind, error.detail, request.url.path, **error.members)
-    else:
-        body = document(error.status_code, "about:blank", str(error.detail), request.url.path)
+        return answer(error, request.url.path)
+    body = document(error.status_code, "about:blank", str(error.detail), request.url.path)
     return JSONResponse(body, error.status_code, dict(error.headers or {}), media_type=MEDIA_TYPE)
 
 

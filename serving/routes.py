@@ -1,21 +1,20 @@
-"""The HTTP routes: health, models, predictions."""
+"""The HTTP routes for people and operators: health, metrics, models."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from serving import bars, rows, views
+from serving import rows, views
 from serving.messages import (
     Health,
-    Live,
     Loaded,
     Model,
-    PredictBody,
-    Predictions,
     PredictRows,
     Ready,
+    Rollback,
 )
+from serving.metrics import CONTENT_TYPE
 from serving.page import render
 from serving.predictors import Predictors
 from serving.problems import documented
@@ -48,13 +47,6 @@ async def health(request: Request, predictors: Serving) -> Health:
     return _health(request, predictors)
 
 
-@router.get("/v2/health/live", tags=["health"])
-async def live() -> Live:
-    """200 while the process lives (Open Inference Protocol)."""
-    return Live(live=True)
-
-
-@router.get("/v2/health/ready", tags=["health"], responses={503: {"model": Ready}})
 @router.get("/ready", tags=["health"], responses={503: {"model": Ready}})
 async def ready(predictors: Serving, response: Response) -> Ready:
     """200 once the loads of the start are through and at least one bundle serves, else 503."""
@@ -76,20 +68,24 @@ async def model(horizon: str, predictors: Serving) -> Model:
 
 
 @router.post("/models/{horizon}/load", tags=["models"], responses=documented(404, 409, 422))
-async def load(horizon: str, predictors: Serving) -> Loaded:
+async def load(horizon: str, request: Request, predictors: Serving) -> Loaded:
     """Serve what the promotion ledger says; idempotent.
 
     The bundle replays its golden data beside the old one. If it fails, the old one serves on and the answer
     says why.
     """
-    swap = await predictors.load(horizon)
-    return Loaded(
-        horizon=horizon,
-        bundle=swap.now.entry.id,
-        number=swap.now.entry.number,
-        changed=swap.changed,
-        previous=swap.before.entry.id if swap.before else None,
-    )
+    return views.loaded(horizon, await predictors.load(horizon, request.state.caller))
+
+
+@router.post("/models/{horizon}/rollback", tags=["models"], responses=documented(400, 404, 409, 415, 422))
+async def rollback(horizon: str, request: Request, predictors: Serving, body: Rollback | None = None) -> Loaded:
+    """Let the champion before the present one serve again, through the promotion ledger, which keeps who and why.
+
+    It proves itself first; if it fails, nothing is changed. With `number` only that entry is undone: two people who
+    ask at once go one back and not two.
+    """
+    asked = body or Rollback()
+    return views.loaded(horizon, await predictors.rollback(horizon, asked.why, request.state.caller, asked.number))
 
 
 @router.get("/models/{horizon}/example", tags=["models"], responses=documented(404, 422, 503))
@@ -101,20 +97,7 @@ async def example(horizon: str, predictors: Serving, section: bool = False) -> P
     return rows.example(horizon, predictors.serving(horizon).bundle, section)
 
 
-@router.post("/predict", tags=["predictions"], responses=documented(400, 404, 413, 415, 422, 503))
-async def predict(body: PredictBody, predictors: Serving) -> Predictions:
-    """Predict from factor rows, or from raw bars with the bundle's own expressions.
-
-    From bars: send every symbol where factors compare a section (`needs_section` in `GET /models`), and bars
-    that reach `look_back` slots before the first predicted one; where `at` in `GET /models` names other horizons,
-    theirs too. Less is refused: it would silently give other values than those the model was trained on.
-    """
-    predictor = predictors.serving(body.horizon)
-    answer = rows.predict if isinstance(body, PredictRows) else bars.predict
-    predictions = await predictors.compute(answer, predictor.bundle, body)
-    return Predictions(
-        horizon=body.horizon,
-        bundle=predictor.entry.id,
-        number=predictor.entry.number,
-        predictions=predictions,
-    )
+@router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Counters, gauges and histograms for Prometheus."""
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""Factor rows from clients: checked, so that a refusal names its field and row, then predicted."""
+"""Factor rows from clients: checked, so that a refusal names its field and row, then made a matrix."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,19 +7,14 @@ import numpy as np
 import polars as pl
 
 from quant.bundle import Bundle
-from serving.messages import FactorRow, Prediction, PredictRows
+from serving.messages import FactorRow, PredictRows
 from serving.problems import field_error, nearest, refuse_fields
+from serving.record import Key
 
 
-def predict(bundle: Bundle, body: PredictRows) -> list[Prediction]:
-    """Predictions of factor rows, in their order; 422 where a row's factor names are not the bundle's."""
-    X = _matrix(body.rows, bundle.factors)
-    predicted = bundle.predict_rows(X)
-    coverage = 1.0 - np.isnan(X).mean(axis=1, dtype=np.float64)
-    return [
-        Prediction(symbol=row.symbol, timestamp=row.timestamp, prediction=value, coverage=share)
-        for row, value, share in zip(body.rows, predicted.tolist(), coverage.tolist(), strict=True)
-    ]
+def rows_of(bundle: Bundle, body: PredictRows) -> tuple[list[Key], np.ndarray]:
+    """Keys and factors float32 [N, F] in the order sent; 422 where a row's factor names are not the bundle's."""
+    return [(row.symbol, row.timestamp) for row in body.rows], _matrix(body.rows, bundle.factors)
 
 
 def example(horizon: str, bundle: Bundle, section: bool) -> PredictRows:

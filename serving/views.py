@@ -4,8 +4,8 @@ from datetime import datetime
 from pathlib import Path
 
 from quant.bundle import Bundle
-from serving.messages import Health, HorizonHealth, Model, OtherBars
-from serving.predictors import Predictors
+from serving.messages import BesideChampion, Health, HorizonHealth, Loaded, Model, OtherBars
+from serving.predictors import Predictors, Swap
 
 
 def health(predictors: Predictors, store: Path, started_at: datetime, now: datetime) -> Health:
@@ -42,7 +42,7 @@ def model(predictors: Predictors, horizon: str) -> Model:
         why=entry.why,
         loaded_at=predictor.since,
         promoted_at=predictor.promoted,
-        evaluator="native",
+        evaluator=str(predictor.choice),
         interval=bundle.recipe.interval,
         calendar=bundle.recipe.calendar.name,
         look_back=bundle.recipe.lookback,
@@ -53,8 +53,29 @@ def model(predictors: Predictors, horizon: str) -> Model:
         at={name: _other(bundle, name) for name in bundle.recipe.reads},
         label=dict(bundle.manifest["label"]),
         scores=dict(bundle.scores),
+        challenger=_challenger(predictors, horizon),
         problem=problem,
     )
+
+
+def loaded(horizon: str, swap: Swap) -> Loaded:
+    """What a load or a rollback came to."""
+    return Loaded(
+        horizon=horizon,
+        bundle=swap.now.bundle.id,
+        number=swap.now.entry.number,
+        changed=swap.changed,
+        previous=swap.before.bundle.id if swap.before else None,
+    )
+
+
+def _challenger(predictors: Predictors, horizon: str) -> BesideChampion | None:
+    found = predictors.challenger(horizon)
+    if found is None:
+        return None
+    share = 0.0 if found.problem else predictors.beside.canary
+    status = "refused" if found.problem else "canary" if share else "shadow"
+    return BesideChampion(bundle=found.id, status=status, share=share, problem=found.problem)  # type: ignore[arg-type]
 
 
 def _other(bundle: Bundle, horizon: str) -> OtherBars:

@@ -1,6 +1,8 @@
 """The compiled forest against its oracle, LightGBM itself: every leaf, every prediction, the same bits."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import lightgbm as lgb
 import mlx.core as mx
@@ -8,53 +10,14 @@ import numpy as np
 import pytest
 
 from quant import forest
-from quant.forest import Forest, ForestError
+from quant.forest import Forest, ForestError, Name
+from quant.forest_choice import available
+from tests.quant.forests import ODD, adversarial, train
 
-EVALUATORS = ("native", "mlx")
-TINY = [0.0, 1e-35, 1.1e-35, 9.99e-36, 1e-40, 1e-45]
-LARGE = [np.inf, 3.4028235e38, 1e20, 2.0**31, 64.0, 63.5, 32.0, 31.99, 31.0, 1.0, 0.999, 0.5]
-ODD = np.array([np.nan, *(sign * x for x in TINY + LARGE for sign in (1, -1))], dtype=np.float32)
-
-
-def train(params: dict, rounds: int, *, categories: bool = False, seed: int = 0, rows: int = 3000) -> lgb.Booster:
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(rows, 6)).astype(np.float32)
-    X[:, 4] = rng.integers(0, 90, rows)
-    X[:, 5] = np.where(rng.random(rows) < 0.5, 0, X[:, 5])
-    X[rng.random(X.shape) < 0.1] = np.nan
-    X[:, 3] = np.nan_to_num(X[:, 3], nan=0.25)  # a feature that never misses: missing type None
-    clean = np.nan_to_num(X)
-    y = clean[:, 0] + np.sin(3 * clean[:, 1]) + clean[:, 4] % 3 + rng.normal(size=rows)
-    group = None
-    match params["objective"]:
-        case "binary" | "cross_entropy" | "cross_entropy_lambda":
-            y = (y > 1).astype(float)
-        case "poisson" | "tweedie" | "gamma":
-            y = np.exp(y / 4)
-        case "lambdarank":
-            y, group = np.clip(np.floor(y), 0, 4), [30] * (rows // 30)
-    data = lgb.Dataset(X, y, group=group, categorical_feature=[4] if categories else [])
-    quiet = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 3, "min_data_per_group": 5, "cat_smooth": 1}
-    return lgb.train(quiet | params, data, rounds)
-
-
-def adversarial(booster: lgb.Booster, rows: int, seed: int = 1) -> np.ndarray:
-    """Rows made of values at the model's own thresholds, one ulp to either side, and every odd float."""
-    rng = np.random.default_rng(seed)
-    up, down = np.float32(np.inf), np.float32(-np.inf)
-    nodes = booster.trees_to_dataframe().dropna(subset=["threshold"])
-    X = rng.choice(ODD, size=(rows, booster.num_feature()))
-    for column, name in enumerate(booster.feature_name()):
-        mine = nodes[(nodes.split_feature == name) & (nodes.decision_type == "<=")]
-        cuts = np.clip(mine.threshold.astype(float).to_numpy(), -3e38, 3e38).astype(np.float32)
-        if len(cuts):
-            near = rng.choice(cuts, rows)
-            near = rng.choice([near, np.nextafter(near, up), np.nextafter(near, down)])
-            X[:, column] = np.where(rng.random(rows) < 0.8, near, X[:, column])
-        else:
-            X[:, column] = np.where(rng.random(rows) < 0.7, rng.integers(-2, 110, rows), X[:, column])
-    return np.ascontiguousarray(X, dtype=np.float32)
-
+EVALUATORS = [
+    pytest.param(name, marks=pytest.mark.skipif(name not in available(), reason="no such device here"))
+    for name in get_args(Name)
+]
 
 MODELS = {
     "regression with NaN missing": ({"objective": "regression", "num_leaves": 31}, False),
@@ -92,7 +55,7 @@ def test_any_threshold_with_any_missing_type_and_default_side_decides_alike(miss
     near = np.float32(float(threshold)) if abs(float(threshold)) < 3e38 else np.float32(np.inf)
     values = np.concatenate([ODD, [near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9))]])
     X = np.repeat(values.astype(np.float32)[:, None], booster.num_feature(), axis=1)
-    for evaluator in EVALUATORS:
+    for evaluator in available():
         np.testing.assert_array_equal(
             forest.compile(text).leaves(X, evaluator), booster.predict(X, pred_leaf=True).reshape(-1, 1)
         )
@@ -123,15 +86,15 @@ def test_predictions_are_lightgbms_within_1e9_of_the_output_scale(params):
     X = adversarial(booster, 500)
     expected = booster.predict(X)
     compiled = forest.compile(booster)
-    for evaluator in EVALUATORS:
+    for evaluator in available():
         assert np.abs(compiled.predict(X, evaluator) - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
-def test_both_evaluators_give_the_same_bits_at_every_batch_size():
+def test_all_evaluators_give_the_same_bits_at_every_batch_size():
     booster = train({"objective": "regression", "num_leaves": 31}, 40, categories=True)
     X, compiled = adversarial(booster, 1000), forest.compile(booster)
     whole = compiled.predict(X)
-    for evaluator, size in itertools.product(EVALUATORS, [*range(1, 71), 1000]):
+    for evaluator, size in itertools.product(available(), [*range(1, 71), 1000]):
         assert compiled.predict(X[:size], evaluator).tobytes() == whole[:size].tobytes(), (evaluator, size)
 
 
@@ -140,6 +103,16 @@ def test_blocks_of_the_mlx_walk_join_without_a_seam(monkeypatch):
     X, compiled = adversarial(booster, 333), forest.compile(booster)
     monkeypatch.setattr("quant.forest_mlx.BLOCK", 100)
     np.testing.assert_array_equal(compiled.leaves(X, "mlx"), booster.predict(X, pred_leaf=True))
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_an_evaluator_built_on_one_thread_serves_another(evaluator):
+    booster = train({"objective": "regression", "num_leaves": 15}, 20, categories=True)
+    X, compiled = adversarial(booster, 100), forest.compile(booster)
+    with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(1) as compute:
+        loader.submit(compiled.warm, evaluator).result()
+        found = compute.submit(compiled.leaves, X, evaluator).result()
+    np.testing.assert_array_equal(found, booster.predict(X, pred_leaf=True))
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import uvicorn
 
+from conf.strict import Strict
 from quant.bundle import Bundle, build
 from quant.folds import holdout
 from quant.grid import CalendarSpec
@@ -22,6 +23,8 @@ from quant.train import fit
 from resources.inference import Inference
 from resources.registry import Registry
 from serving.app import create_app
+from serving.keys import KeyRing
+from serving.options import read
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 FEATURES = {
@@ -142,10 +145,20 @@ def registry(tmp_path: Path, bundles: list[Bundle]) -> Registry:
 
 
 @contextmanager
-def running(root: Path, horizons: tuple[str, ...] = (), follow_seconds: float = 3600.0) -> Iterator[str]:
-    """A real uvicorn on a free port; follows the ledger only at its start unless told otherwise."""
+def running(
+    root: Path,
+    horizons: tuple[str, ...] = (),
+    follow_seconds: float = 3600.0,
+    keys: KeyRing | None = None,
+    **changed: Strict,
+) -> Iterator[str]:
+    """A real uvicorn on a free port; follows the ledger only at its start unless told otherwise.
+
+    changed: sections of the options that differ from conf/serving/local.yaml.
+    """
+    options = read().model_copy(update={"follow_seconds": follow_seconds, **changed})
     server = uvicorn.Server(
-        uvicorn.Config(create_app(root, horizons, follow_seconds=follow_seconds), port=0, log_config=None)
+        uvicorn.Config(create_app(root, horizons, options=options, keys=keys), port=0, log_config=None)
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,7 +12,7 @@ import pytest
 from quant.bundle import Bundle
 from resources.inference import Inference, InferenceError
 from resources.registry import Registry
-from serving.messages import MAX_BODY, MAX_ROWS
+from serving.options import read
 
 Serve = Callable[..., AbstractContextManager[str]]
 
@@ -158,16 +158,19 @@ def test_a_stamp_without_a_zone_is_refused(client: httpx.Client) -> None:
 
 
 def test_too_many_rows_are_refused(client: httpx.Client) -> None:
-    document = refused(client.post("/predict", json={"horizon": "5m", "rows": [{"factors": {}}] * (MAX_ROWS + 1)}), 422)
+    document = refused(
+        client.post("/predict", json={"horizon": "5m", "rows": [{"factors": {}}] * (read().limits.rows + 1)}), 422
+    )
     assert document["errors"][0]["field"] == "rows"
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_body_too_large_is_refused_before_it_is_read(client: httpx.Client, streamed: bool) -> None:
-    size = MAX_BODY + 1
+    limit = read().limits.body_mib * 2**20
+    size = limit + 1
     content = (b" " * 2**20 for _ in range(size // 2**20 + 1)) if streamed else b" " * size
     document = refused(client.post("/predict", content=content, headers={"content-type": "application/json"}), 413)
-    assert document["limit_bytes"] == MAX_BODY
+    assert document["limit_bytes"] == limit
 
 
 def test_other_http_errors_are_problem_documents_too(client: httpx.Client) -> None:

@@ -1,0 +1,147 @@
+"""What a horizon's live state begins with: the bars table, and what arrived since: bars ∪ arrivals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from quant.adjust import no_actions
+from quant.arrivals import settled
+from quant.bars import BARS, KEY, known
+from quant.grid import Grid
+from quant.jumps import PAST, judge
+from quant.panel import instants, moment
+from quant.recipe import calendar_of
+from quant.resample import resample
+from resources.arrivals import Arrivals
+from resources.lake import Lake
+
+EMPTY = pl.DataFrame(schema={name: kind for name, kind in BARS.items() if name != "source"})
+NO_JUMPS = pl.DataFrame(schema={"symbol": pl.String(), "timestamp": BARS["timestamp"], "close": pl.Float64()})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bars as they are on the disk: rows of the bars table, and those told jumps (symbol, timestamp, scaled close)."""
+
+    bars: pl.DataFrame
+    jumps: pl.DataFrame
+
+
+class Store:
+    """The bars tables and the journals below one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lake = Lake(f"{root}/lake")
+        self.arrivals = Arrivals(root)
+
+    def layout(self, horizon: str) -> Mapping[str, Any] | None:
+        """What a horizon's bars table is made of, None where there is none."""
+        return self.lake.layout(f"bars/{horizon}")
+
+    def version(self, horizon: str) -> int | None:
+        """The newest version of a horizon's bars table."""
+        return self.lake.version(f"bars/{horizon}")
+
+    def grid(self, horizon: str) -> Grid | None:
+        """The grid of a horizon's bars table, None where there is none."""
+        layout = self.layout(horizon)
+        return None if layout is None else Grid(calendar_of(layout["calendar"]), layout["interval"])
+
+    def newest(self, horizon: str) -> datetime | None:
+        """The start of the newest bar in a horizon's table."""
+        if self.version(horizon) is None:
+            return None
+        return self.lake.scan(f"bars/{horizon}").select(pl.col("timestamp").max()).collect().item()
+
+    def read(self, horizon: str, grid: Grid, slots: int, max_jump: float | None, finer: str | None) -> Stored:
+        """Bars of the newest `slots` slots and more; what was pushed overlays what the table has of the same bars."""
+        newest = self.newest(horizon)
+        since = None if newest is None else _before(grid, newest, slots)
+        if finer is None:
+            return self._merged(horizon, grid, since, max_jump)
+        fine_grid = self.grid(finer)
+        table = self._table(horizon, since)
+        if fine_grid is None:
+            return Stored(table, NO_JUMPS)
+        # Bins of the table's newest session may have grown since, and later ones are not in it.
+        start = None if newest is None else _before(grid, newest, 0)
+        fine = self._merged(finer, fine_grid, start, max_jump).bars
+        if fine.is_empty():
+            return Stored(table, NO_JUMPS)
+        made = resample(fine, fine_grid, grid)
+        rest = table.join(made, on=KEY, how="anti")
+        return Stored(pl.concat([rest, made], how="diagonal_relaxed").sort(KEY), NO_JUMPS)
+
+    def _table(self, horizon: str, since: datetime | None) -> pl.DataFrame:
+        if since is None:
+            return EMPTY
+        return self.lake.scan(f"bars/{horizon}", since).drop("partition", "source").collect()
+
+    def _merged(self, horizon: str, grid: Grid, since: datetime | None, max_jump: float | None) -> Stored:
+        table = self._table(horizon, since)
+        day = None if since is None else (since - timedelta(days=1)).date()
+        came = self.arrivals.read(horizon, day)
+        if since is not None:
+            came = came.filter(pl.col("timestamp") >= since)
+        came = came.filter(pl.Series(grid.contains(came["timestamp"].to_numpy()), dtype=pl.Boolean))
+        told = self._rejected_jumps(horizon, since)
+        return (
+            Stored(table, told)
+            if came.is_empty()
+            else _overlaid(table, known(settled(came), grid), told, grid, max_jump)
+        )
+
+    def _rejected_jumps(self, horizon: str, since: datetime | None) -> pl.DataFrame:
+        name = f"rejected/{horizon}"
+        if since is None or not self.lake.exists(name):
+            return NO_JUMPS
+        rows = self.lake.scan(name, since).filter(pl.col("reason") == "jump")
+        return rows.select(NO_JUMPS.columns).collect().unique(KEY, keep="last")
+
+
+def _overlaid(
+    table: pl.DataFrame, came: pl.DataFrame, told: pl.DataFrame, grid: Grid, max_jump: float | None
+) -> Stored:
+    """The table with what arrived: equal bars stay as they are known there, new ones carry the factors on.
+
+    What is a jump against the bars before it leaves the table's bar where there is one, as in the bars step.
+    """
+    factors = ["price_factor", "volume_factor"]
+    values = [name for name in came.columns if name not in (*KEY, "known_at")]
+    there = table.select(*KEY, *factors, _was=pl.struct([name for name in values if name in table.columns]))
+    came = came.join(there, on=KEY, how="left", maintain_order="left")
+    same = pl.struct([name for name in values if name in table.columns]).eq_missing(pl.col("_was"))
+    came = came.filter(~(same & pl.col("price_factor").is_not_null())).drop("_was").with_columns(_came=pl.lit(True))
+
+    def over(bars: pl.DataFrame) -> pl.DataFrame:
+        rows = pl.concat([table.join(bars, on=KEY, how="anti"), bars], how="diagonal_relaxed").sort(KEY)
+        return rows.with_columns(pl.col(factors).forward_fill().over("symbol").fill_null(1.0))
+
+    rows = over(came)
+    if max_jump is not None:
+        scaled = rows.with_columns(pl.col("open", "close") / pl.col("volume_factor"))
+        known_jumps = told.with_columns(jump=pl.lit(True))
+        past = scaled.filter(pl.col("_came").is_null()).select(*KEY, "close", jump=pl.lit(False))
+        past = pl.concat([past.join(told, on=KEY, how="anti"), known_jumps.select(past.columns)]).cast(PAST).sort(KEY)
+        jumps = judge(scaled.filter("_came"), past, no_actions(), grid, max_jump).jumps
+        rows = over(came.join(jumps, on=KEY, how="anti"))
+        told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps.select(NO_JUMPS.columns)])
+    return Stored(rows.drop("_came"), told)
+
+
+def _before(grid: Grid, bar: datetime, slots: int) -> datetime:
+    """The start of the session that lies at least `slots` slots before the one of a bar."""
+    session = grid.session_dates(instants(pl.Series([bar])))[0].item()
+    first = grid.slots(grid.back(session, slots), session)[0]
+    return moment(first)
+
+
+def symbols_of(bars: pl.DataFrame) -> set[str]:
+    """Every symbol with a bar."""
+    return set(np.unique(bars["symbol"].to_numpy()).tolist()) if bars.height else set()

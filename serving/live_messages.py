@@ -1,0 +1,108 @@
+"""What the live routes take and answer, as typed JSON."""
+
+from datetime import datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from serving.messages import FieldError, Message, Number
+
+
+class PushedBar(BaseModel):
+    """A bar that has closed, raw as its venue reported it; further numeric columns go beside these."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None]
+
+    symbol: str
+    timestamp: AwareDatetime = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
+    open: Number | None
+    high: Number | None
+    low: Number | None
+    close: Number | None
+    volume: Number | None = Field(default=None, description="null where the venue reports none")
+
+    @property
+    def extras(self) -> dict[str, float | None]:
+        return self.__pydantic_extra__
+
+
+class PushBars(Message):
+    """One closed bar or many, of any slots. A bar sent again with other values is a revision."""
+
+    horizon: str
+    bars: list[PushedBar] = Field(min_length=1)
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "horizon": "5m",
+                    "bars": [
+                        {
+                            "symbol": "AAA",
+                            "timestamp": "2024-03-28T14:30:00Z",
+                            "open": 101.2,
+                            "high": 101.9,
+                            "low": 101.1,
+                            "close": 101.7,
+                            "volume": 12500,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+
+class Pushed(Message):
+    """What became of pushed bars: those not refused are on the disk."""
+
+    horizon: str
+    new: int
+    same: int = Field(description="were there with these values")
+    revised: int = Field(description="were there with other values: the new ones are served")
+    late: int = Field(description="of the new and revised: came after their section had closed; they restate it")
+    old: int = Field(description="lie before the live state: the bars step takes them from the journal")
+    refused: list[FieldError] = Field(default=[], description="bars left out, and why; the first 20")
+    refused_count: int = 0
+
+
+class Signal(Message):
+    """A prediction for one symbol of a section."""
+
+    signal: str = Field(description="its id, in the prediction log too")
+    symbol: str
+    prediction: float | None
+    coverage: float = Field(description="share of the factors that had a value, 0 to 1")
+
+
+class Section(Message):
+    """The signals of one closed section, as they were sent."""
+
+    horizon: str
+    timestamp: datetime = Field(description="start of the bar that closed")
+    closed_at: datetime
+    bundle: str
+    number: int = Field(description="entry of the promotion ledger that the bundle serves under")
+    coverage: float = Field(description="share of the members whose bar had arrived, 0 to 1")
+    complete: bool = Field(description="false: the deadline closed it")
+    restated_at: datetime | None = Field(default=None, description="when a late bar changed the section's bars")
+    signals: list[Signal]
+
+
+class Signals(Message):
+    """The newest closed sections of a horizon, newest first."""
+
+    horizon: str
+    sections: list[Section]
+
+
+class Series(Message):
+    """Values of one symbol, by column, oldest first."""
+
+    horizon: str
+    symbol: str
+    timestamp: list[datetime]
+    columns: dict[str, list[float | None]]
+    known_at: list[datetime] | None = Field(default=None, description="when each bar could first be read")
+    next: str | None = Field(default=None, description="send it back as `cursor` for the rows before these")

@@ -1,0 +1,208 @@
+"""Sections as they close: one pass for all symbols, one score, then the streams hear of it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from quant.live_recipe import LiveRows
+from quant.panel import instants, moment
+from resources.clock import Clock
+from serving.live_feed import Closed
+from serving.live_horizon import LiveHorizon
+from serving.live_section import SectionSignals
+from serving.live_world import World
+from serving.logs import fresh_id, log
+from serving.metrics import Metrics
+from serving.predictors import Predictor, Predictors
+from serving.problems import Problem
+from serving.record import Key, Scored
+from serving.scoring import Scorer
+from serving.stream import Hub
+
+LOOK = 1.0  # seconds between looks at the clock while a section is open
+ATTEMPTS = 3  # to score a section while the service is overloaded
+
+T = TypeVar("T")
+
+
+@dataclass
+class Current:
+    """What runs now. ready: the predictors whose states are warm in this world."""
+
+    world: World = field(default_factory=lambda: World({}))
+    ready: dict[str, Predictor] = field(default_factory=dict)
+
+
+class Sections:
+    """Closes the sections of every horizon; on the event loop, with a thread of its own for the states."""
+
+    def __init__(
+        self, current: Current, predictors: Predictors, scorer: Scorer, clock: Clock, metrics: Metrics, hub: Hub
+    ) -> None:
+        self._current = current
+        self._predictors, self._scorer, self._clock = predictors, scorer, clock
+        self._metrics, self._hub = metrics, hub
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="live")
+
+    def follow(self) -> None:
+        """Close the sections of the horizons that there are now."""
+        for name in self._current.world.horizons:
+            if name not in self._tasks:
+                self._wakes[name] = asyncio.Event()
+                self._tasks[name] = asyncio.create_task(self._follow(name))
+            self.wake(name)
+        for name in self._tasks.keys() - self._current.world.horizons.keys():
+            self._tasks.pop(name).cancel()
+
+    async def close(self) -> None:
+        """Close no section any more."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._thread.shutdown()
+
+    def wake(self, name: str) -> None:
+        """Look at a horizon's sections now."""
+        if name in self._wakes:
+            self._wakes[name].set()
+
+    def came(self, name: str, frame: pl.DataFrame, now: datetime) -> None:
+        """Bars of a horizon are in its memory: what was made of others in their place is made anew."""
+        horizon = self._current.world.horizons[name]
+        slots = instants(frame["timestamp"])
+        for coarse in self._current.world.derived(name):
+            if coarse.feed.closed is not None and slots.min() <= coarse.feed.closed:
+                bins = np.unique(coarse.spec.grid.floor(slots))
+                self._remake(horizon, coarse, bins[bins <= coarse.feed.closed], now)
+        self._mark(name, slots, instants(frame["known_at"]))
+        self.wake(name)
+
+    def _mark(self, name: str, slots: np.ndarray, known: np.ndarray) -> None:
+        """The states that have gone past these bars are to be made anew."""
+        for reader, state in self._current.world.readers(name):
+            if state.position is None:
+                continue
+            # A bar of elsewhere is seen by those that became known no earlier.
+            passed = (
+                slots.min() <= state.position
+                if reader.name == name
+                else known.min() <= reader.spec.grid.ends(np.array([state.position]))[0]
+            )
+            if passed:
+                state.stale = True
+                self.wake(reader.name)
+
+    def _remake(self, horizon: LiveHorizon, coarse: LiveHorizon, bins: np.ndarray, now: datetime) -> None:
+        """Make coarser bars of what there is of them."""
+        made = coarse.remade(horizon.bars, bins)
+        if not made.is_empty():
+            changed = coarse.feed.put(made, now)
+            if changed.new or changed.revised:
+                self._mark(coarse.name, instants(made["timestamp"]), instants(made["known_at"]))
+
+    async def _follow(self, name: str) -> None:
+        wake = self._wakes[name]
+        while True:
+            until = self._current.world.horizons[name].feed.until()
+            wait = None if until is None else min(max((until - self._clock.now()).total_seconds(), 0.0), LOOK)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), wait)
+            wake.clear()
+            try:
+                await self.close_due(name)
+            except Exception:  # whatever is wrong with one section, the next one must close
+                self._metrics.section_failures.labels(name).inc()
+                log.exception("a section failed", extra={"fields": {"horizon": name}})
+                for state in self._current.world.horizons[name].states.values():
+                    state.stale = True
+
+    async def close_due(self, name: str) -> None:
+        """Close the sections that are due, predict them in one pass, and tell the streams."""
+        world, now, began = self._current.world, self._clock.now(), time.perf_counter()
+        horizon = world.horizons[name]
+        if closed := horizon.feed.due(now):
+            slots = np.array([one.slot for one in closed])
+            if horizon.finer and horizon.finer in world.horizons:
+                horizon.bars.put(horizon.remade(world.horizons[horizon.finer].bars, slots))
+            self._feed_coarser(world, horizon, slots, now)
+            if predictor := self._predictor(world, name):
+                rows = await self._run(world.state_of(predictor).advance, closed[-1].slot)
+                if rows is not None:
+                    await self._signal(horizon, predictor, rows, closed, began)
+        for state in horizon.states.values():
+            if state.stale:
+                await self._run(state.refresh)
+
+    def _feed_coarser(self, world: World, horizon: LiveHorizon, slots: np.ndarray, now: datetime) -> None:
+        """Make the coarser bars that have grown; those that have ended close too.
+
+        Before the pass: a feature may read the hour that ends with this bar.
+        """
+        for coarse in world.derived(horizon.name):
+            grid = coarse.spec.grid
+            bins = np.unique(grid.floor(slots))
+            self._remake(horizon, coarse, bins, now)
+            for slot in bins[grid.ends(bins) <= horizon.spec.grid.ends(slots[-1:])[0]]:
+                coarse.feed.open(slot, now, complete=True)
+            self.wake(coarse.name)
+
+    async def _signal(
+        self, horizon: LiveHorizon, predictor: Predictor, rows: LiveRows, closed: Sequence[Closed], began: float
+    ) -> None:
+        """Predict each closed section and tell the streams."""
+        recipe = predictor.bundle.recipe
+        for one in closed:
+            if one.slot < rows.slots[0]:
+                continue  # before what a state that began again computes
+            of, X = rows.matrix(int(np.searchsorted(rows.slots, one.slot)))
+            stamp = moment(one.slot)
+            symbols = [recipe.symbols[column] for column in of.tolist()]
+            scored = await self._scored(predictor, X, [(symbol, stamp) for symbol in symbols])
+            section = SectionSignals(
+                horizon=horizon.name,
+                slot=one.slot,
+                closed_at=self._clock.now(),
+                bundle=predictor.bundle.id,
+                number=predictor.entry.number,
+                coverage=horizon.feed.coverage(one.slot),
+                complete=one.complete,
+                symbols=symbols,
+                signals=scored.signals,
+                values=scored.values,
+                shares=1.0 - np.isnan(X).mean(axis=1, dtype=np.float64),
+            )
+            horizon.sections.append(section)
+            if one.broadcast:
+                self._hub.broadcast(horizon.name, section.message)
+            self._metrics.sections.labels(horizon.name, "complete" if one.complete else "deadline").inc()
+        self._metrics.section_seconds.labels(horizon.name).observe(time.perf_counter() - began)
+
+    async def _scored(self, predictor: Predictor, X: np.ndarray, keys: Sequence[Key]) -> Scored:
+        """Scores of a section's rows: it is not shed before the last attempt."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._scorer.score(predictor, X, route="live", request_id=fresh_id(), keys=keys)
+            except Problem:
+                await asyncio.sleep(0.1 * attempt)
+        return await self._scorer.score(predictor, X, route="live", request_id=fresh_id(), keys=keys)
+
+    def _predictor(self, world: World, name: str) -> Predictor | None:
+        """Who answers for a section: as chosen for any request, once its state is warm; until then who was before."""
+        if name not in self._current.ready:
+            return None
+        chosen = self._predictors.choose(name)
+        return chosen if world.has(chosen) else self._current.ready[name]
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run on the states' thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -1,0 +1,45 @@
+"""What one request was predicted: handed from the scorer to whoever keeps or compares it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+
+from serving.predictors import Predictor
+
+Key = tuple[str | None, datetime | None]  # symbol and bar of a row, None where the client did not say
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The rows of one request and their answers. Nobody may change the arrays.
+
+    request_id: unique in all the world; its row n is signal `<request id>.<n>`. at: when the answer was made.
+    X: float32 [N, F], the factors as the client gave them; values: float64 [N]; keys: per row, None where no row
+    has one. seconds: from the request's arrival at the scorer to its answer.
+    """
+
+    request_id: str
+    at: datetime
+    route: str
+    horizon: str
+    predictor: Predictor
+    X: np.ndarray
+    values: np.ndarray
+    keys: Sequence[Key] | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Answers float64 [N] to one request, in its rows' order."""
+
+    values: np.ndarray
+    request_id: str
+
+    @cached_property
+    def signals(self) -> list[str]:
+        """The id of each row's prediction."""
+        return [f"{self.request_id}.{row}" for row in range(len(self.values))]

@@ -1,0 +1,85 @@
+"""The one place where predictions are made: rows in, answers out, and a record of them for the prediction log."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from opentelemetry.trace import Tracer
+from prometheus_client import Counter, Histogram
+
+from conf.options import Options
+from resources.clock import Clock
+from serving.batching import Batcher
+from serving.limits import Gate
+from serving.metrics import Metrics
+from serving.predictors import Predictor, Predictors
+from serving.record import Key, Record, Scored
+
+
+class Scorer:
+    """Predicts rows of every route.
+
+    gate: who may wait for the compute thread. sinks: called with each request's Record on the event loop, right before
+    its answer; they must never wait. tracer: None where nobody traces.
+    """
+
+    def __init__(
+        self,
+        predictors: Predictors,
+        options: Options,
+        metrics: Metrics,
+        clock: Clock,
+        gate: Gate,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.sinks: list[Callable[[Record], None]] = []
+        self._batcher = Batcher(predictors, options.batching, metrics)
+        self._gate = gate
+        self._metrics = metrics
+        self._clock = clock
+        self._tracer = tracer
+        self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # binding labels costs more than counting
+
+    async def score(
+        self,
+        predictor: Predictor,
+        X: np.ndarray,
+        *,
+        route: str,
+        request_id: str,
+        keys: Sequence[Key] | None = None,
+    ) -> Scored:
+        """Predictions of X float32 [N, F], NaN = missing, C-contiguous, which nobody changes afterwards.
+
+        keys: symbol and bar of each row where they are known. Raises BundleError for another shape, Problem 503 when
+        too many wait.
+        """
+        began = time.perf_counter()
+        if self._tracer is None:
+            values = await self._predict(predictor, X)
+        else:
+            bundle = predictor.bundle
+            with self._tracer.start_as_current_span("score") as span:
+                span.set_attributes({"tenor.bundle": bundle.id, "tenor.horizon": bundle.horizon, "tenor.rows": len(X)})
+                values = await self._predict(predictor, X)
+        seconds = time.perf_counter() - began
+        horizon = predictor.bundle.horizon
+        self._count(horizon, route, len(X), seconds)
+        record = Record(request_id, self._clock.now(), route, horizon, predictor, X, values, keys, seconds)
+        for sink in self.sinks:
+            sink(record)
+        return Scored(values, request_id)
+
+    async def _predict(self, predictor: Predictor, X: np.ndarray) -> np.ndarray:
+        if self._batcher.inline(predictor, len(X)):
+            return await self._batcher.now(predictor, X)
+        async with self._gate.waiting(len(X)):
+            return await self._batcher.later(predictor, X)
+
+    def _count(self, horizon: str, route: str, rows: int, seconds: float) -> None:
+        if (horizon, route) not in self._counted:
+            metrics = self._metrics
+            self._counted[horizon, route] = metrics.rows.labels(horizon, route), metrics.score_seconds.labels(horizon)
+        counter, histogram = self._counted[horizon, route]
+        counter.inc(rows)
+        histogram.observe(seconds)

@@ -1,0 +1,111 @@
+"""The Open Inference Protocol v2 but for `infer`: health, metadata, and the repository, which is the registry."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+
+from serving.messages import Live, Ready
+from serving.predictors import Predictor, Predictors
+from serving.problems import documented
+from serving.v2_codec import OUTPUT
+from serving.v2_infer import wrong_version
+from serving.v2_messages import IndexEntry, IndexRequest, ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
+
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+
+def _predictors(request: Request) -> Predictors:
+    return request.app.state.predictors
+
+
+Serving = Annotated[Predictors, Depends(_predictors)]
+
+
+@router.get("/health/live")
+async def live() -> Live:
+    """200 while the process lives."""
+    return Live(live=True)
+
+
+@router.get("/health/ready", responses={503: {"model": Ready}})
+async def ready(predictors: Serving, response: Response) -> Ready:
+    """200 once the loads of the start are through and at least one bundle serves, else 503."""
+    if not predictors.ready():
+        response.status_code = 503
+    return Ready(ready=predictors.ready())
+
+
+@router.get("")
+@router.get("/", include_in_schema=False)
+async def server(request: Request) -> ServerMetadata:
+    """The server and the extensions that it speaks."""
+    return ServerMetadata(name="tenor", version=request.app.version, extensions=EXTENSIONS)
+
+
+@router.get("/models/{model}", responses=documented(404, 503))
+@router.get("/models/{model}/versions/{version}", responses=documented(404, 503))
+async def metadata(model: str, predictors: Serving, version: str | None = None) -> ModelMetadata:
+    """Inputs and outputs of what serves a horizon."""
+    predictor = _of(predictors.serving(model), model, version)
+    factors = list(predictor.bundle.factors)
+    told = {"factors": factors, "or": "one tensor [rows] for each factor, named after it"}
+    return ModelMetadata(
+        name=model,
+        versions=[str(predictor.entry.number)],
+        platform="tenor_lightgbm",
+        inputs=[TensorMetadata(name="factors", datatype="FP32", shape=[-1, len(factors)], parameters=told)],
+        outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1])],
+        parameters={"bundle": predictor.bundle.id},
+    )
+
+
+@router.get("/models/{model}/ready", responses={503: {"model": ModelReady}, **documented(404)})
+@router.get("/models/{model}/versions/{version}/ready", responses={503: {"model": ModelReady}, **documented(404)})
+async def model_ready(model: str, predictors: Serving, response: Response, version: str | None = None) -> ModelReady:
+    """200 where a bundle serves the horizon, else 503; 404 for a version that does not serve."""
+    predictor = predictors.get(model)
+    if predictor is None:
+        response.status_code = 503
+    else:
+        _of(predictor, model, version)
+    return ModelReady(name=model, ready=predictor is not None)
+
+
+@router.post("/repository/index", responses=documented(400, 415, 422))
+async def index(predictors: Serving, body: Annotated[IndexRequest | None, Body()] = None) -> list[IndexEntry]:
+    """Every horizon, with what serves it."""
+    entries = [_entry(predictors, horizon) for horizon in predictors.horizons()]
+    return [entry for entry in entries if entry.state == "READY" or not (body and body.ready)]
+
+
+@router.post("/repository/models/{model}/load", responses=documented(404, 409))
+async def load(model: str, request: Request, predictors: Serving) -> ModelReady:
+    """Serve what the promotion ledger says, and follow it; idempotent. What serves keeps serving if that fails."""
+    await predictors.load(model, by=request.state.caller)
+    return ModelReady(name=model, ready=True)
+
+
+@router.post("/repository/models/{model}/unload", responses=documented(404))
+async def unload(model: str, request: Request, predictors: Serving) -> ModelReady:
+    """Stop serving a horizon in this process until it is loaded again; requests in flight are answered."""
+    await predictors.unload(model, by=request.state.caller)
+    return ModelReady(name=model, ready=False)
+
+
+def _of(predictor: Predictor, model: str, version: str | None) -> Predictor:
+    """The predictor, where the version is its own."""
+    serves = str(predictor.entry.number)
+    if version is not None and version != serves:
+        raise wrong_version(model, version, serves)
+    return predictor
+
+
+def _entry(predictors: Predictors, horizon: str) -> IndexEntry:
+    predictor, status = predictors.get(horizon), predictors.status(horizon)
+    if predictor is not None:
+        return IndexEntry(name=horizon, version=str(predictor.entry.number), state="READY", reason="")
+    refusal = predictors.refusals.get(horizon)
+    state = "LOADING" if status == "loading" else "UNAVAILABLE"
+    return IndexEntry(name=horizon, version="", state=state, reason=refusal.why if refusal else status)  # type: ignore[arg-type]

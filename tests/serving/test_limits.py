@@ -1,0 +1,137 @@
+"""More than the service can do: the surplus is refused at once, what is taken is answered, then all is well again."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from conf.options import Batching
+from quant.bundle import Bundle
+from resources.inference import Inference
+from resources.registry import Registry
+from serving.options import read
+from tests.serving.conftest import Serve
+
+Limited = Callable[..., AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture
+def limited(tmp_path: Path, registry: Registry, serve: Serve) -> Limited:
+    """A service with limits of its own, of which every request goes to the compute thread."""
+
+    @contextmanager
+    def made(**changed: Any) -> Iterator[httpx.Client]:
+        limits = read().limits.model_copy(update=changed)
+        with serve(tmp_path, limits=limits, batching=Batching(inline_rows=1, max_rows=8)) as url:
+            with Inference(url) as inference:
+                inference.wait_ready(30)
+            pool = httpx.Limits(max_connections=200)
+            with httpx.Client(base_url=url, timeout=30, limits=pool, trust_env=False) as client:
+                yield client
+
+    return made
+
+
+def body(rows: int) -> dict[str, Any]:
+    return {"inputs": [{"name": "factors", "shape": [rows, 3], "datatype": "FP32", "data": [[0.1, None, 0.3]] * rows}]}
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    predict = Bundle.predict_rows
+
+    def slowly(self: Bundle, X: np.ndarray, *given: Any) -> np.ndarray:
+        time.sleep(seconds)
+        return predict(self, X, *given)
+
+    monkeypatch.setattr(Bundle, "predict_rows", slowly)
+
+
+def test_overload_is_shed_with_retry_after_and_the_service_recovers(
+    limited: Limited, bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = bundles[0].predict_rows(np.array([[0.1, np.nan, 0.3]] * 2, np.float32)).tolist()
+    with limited(waiting=6) as client:
+        slow(monkeypatch, 0.1)
+        began = time.perf_counter()
+        with ThreadPoolExecutor(60) as pool:
+            answers = list(pool.map(lambda _: client.post("/v2/models/5m/infer", json=body(2)), range(60)))
+        assert time.perf_counter() - began < 4  # one by one they would take six
+        taken = [answer for answer in answers if answer.status_code == 200]
+        shed = [answer for answer in answers if answer.status_code == 503]
+        assert len(taken) >= 6
+        assert len(shed) >= 20
+        assert len(taken) + len(shed) == 60
+        assert all(answer.json()["outputs"][0]["data"] == expected for answer in taken)
+        assert all(answer.json()["type"] == "urn:tenor:problem:overloaded" for answer in shed)
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in shed)
+        assert client.get("/v2/health/live").status_code == 200
+        monkeypatch.undo()
+        for _ in range(20):
+            assert client.post("/v2/models/5m/infer", json=body(2)).json()["outputs"][0]["data"] == expected
+        metrics = client.get("/metrics").text
+        assert f'tenor_shed_total{{why="full"}} {float(len(shed))}' in metrics
+        assert "tenor_waiting_requests 0.0" in metrics
+        assert "tenor_waiting_rows 0.0" in metrics
+
+
+def test_a_request_as_large_as_the_queue_is_served_when_it_is_alone(limited: Limited) -> None:
+    with limited(waiting_rows=10) as client:
+        assert client.post("/v2/models/5m/infer", json=body(50)).status_code == 200
+
+
+def test_a_request_that_waits_too_long_is_told_so(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
+    with limited(seconds=0.2) as client:
+        slow(monkeypatch, 1.0)
+        began = time.perf_counter()
+        answer = client.post("/v2/models/5m/infer", json=body(2))
+        assert time.perf_counter() - began < 0.9
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:tenor:problem:took-too-long")
+        assert int(answer.headers["retry-after"]) > 0
+        assert 'tenor_shed_total{why="time"} 1.0' in client.get("/metrics").text
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(limited: Limited) -> None:
+    with limited(seconds=0.2) as client:
+        port = client.base_url.port
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as caller:
+            caller.sendall(b"POST /v2/models/5m/infer HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 90\r\n\r\n{")
+            head = caller.recv(4096).split(b"\r\n")
+        assert head[0] == b"HTTP/1.1 408 Request Timeout"
+        assert b"connection: close" in head
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "field"),
+    [
+        ("/v2/models/5m/infer", body(11), "inputs[0].shape"),
+        ("/predict", {"horizon": "5m", "rows": [{"factors": {}}] * 11}, "rows"),
+        ("/predict", {"horizon": "5m", "last": 4, "bars": None}, "last"),
+        ("/predict", {"horizon": "5m", "bars": None, "at": {"1h": None}}, "at.1h"),
+    ],
+)
+def test_more_rows_bars_or_slots_than_one_request_may_have_are_refused(
+    limited: Limited, path: str, sent: dict[str, Any], field: str
+) -> None:
+    bar = {"symbol": "AAA", "timestamp": "2023-11-30T14:30:00Z", "open": 1, "high": 1, "low": 1, "close": 1}
+    if "bars" in sent:
+        sent = sent | {"bars": [bar], "at": {name: [bar] * 6 for name in sent.get("at", {})}}
+    with limited(rows=10, bars=5, last=3) as client:
+        answer = client.post(path, json=sent)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_a_batch_of_rows_beyond_one_pass_is_still_answered_in_order(limited: Limited, bundles: list[Bundle]) -> None:
+    X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    sent = [{"name": "factors", "shape": [100, 3], "datatype": "FP32", "data": X.astype(float).ravel().tolist()}]
+    with limited() as client:
+        found = client.post("/v2/models/5m/infer", json={"inputs": sent}).json()["outputs"][0]["data"]
+    assert found == bundles[0].predict_rows(X).tolist()

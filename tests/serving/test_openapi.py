@@ -1,0 +1,169 @@
+"""Schemathesis asks every route of the OpenAPI whatever it can think of: no 5xx, and every answer is as declared."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, seed, settings, strategies
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from quant.bundle import Bundle
+from resources.inference import Inference
+from resources.lake import Lake
+from resources.registry import Registry
+
+Serve = Callable[..., AbstractContextManager[str]]
+
+pytestmark = pytest.mark.slow
+
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+JSON_TYPE = {"content-type": "application/json"}
+KNOWN = {"horizon": "5m", "model": "5m", "symbol": "AAA", "version": "2"}
+
+
+@pytest.fixture(scope="module")
+def url(
+    tmp_path_factory: pytest.TempPathFactory, bundles: list[Bundle], bars: pl.DataFrame, serve: Serve
+) -> Iterator[str]:
+    """A service of its own: what schemathesis sends may load, unload and roll back."""
+    root = tmp_path_factory.mktemp("openapi")
+    registry = Registry(root)
+    for bundle in bundles:
+        registry.write(bundle, {})
+        registry.promote("5m", bundle.id, "so that there is something to roll back to")
+    days = bars["timestamp"].dt.strftime("%Y-%m-%d").alias("partition")
+    Lake(f"{root}/lake").write("bars/5m", [bars.with_columns(days)], days.unique().to_list(), {"interval": "5m"})
+    with serve(root) as address, Inference(address) as inference:
+        inference.wait_ready(30)
+        yield address
+
+
+def aimed(case: Any) -> Any:
+    """The case with names that exist here: made up, they never get past 404."""
+    for place in (case.path_parameters, case.query, case.body):
+        for name in place if isinstance(place, dict) else ():
+            if name in KNOWN:
+                place[name] = KNOWN[name]
+    return case
+
+
+def asked(operation: Any, url: str, examples: int) -> None:
+    """Send one operation what schemathesis makes of its schema, right and wrong; raises what does not conform."""
+    cases = strategies.one_of([operation.as_strategy(generation_mode=mode) for mode in MODES])
+
+    @given(case=strategies.one_of(cases, cases.map(aimed), cases.map(aimed)))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @seed(20261121)
+    def ask(case: Any) -> None:
+        case.call_and_validate(base_url=url, checks=CHECKS)
+
+    ask()
+
+
+def test_no_request_whatever_breaks_the_service_and_every_answer_is_as_declared(url: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert {("POST", "/predict"), ("POST", "/models/{horizon}/rollback"), ("GET", "/health")} <= {
+        (operation.method.upper(), operation.path) for operation in operations
+    }
+    failures: dict[str, str] = {}
+    for operation in operations:
+        try:
+            httpx.post(f"{url}/models/5m/load", timeout=30)  # some of them unload it
+            asked(operation, url, examples=60)
+        except Exception as error:  # all of them are told, not the first alone
+            failures[operation.label] = f"{type(error).__name__}: {error}"
+    assert not failures, "\n\n".join(f"{label}\n{told}" for label, told in failures.items())
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value in a JSON document."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, key))
+
+
+def changed(body: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    """A copy of the document with another value at the path, or without it where the value is `ABSENT`."""
+    copied = copy.deepcopy(body)
+    inner = copied
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is ABSENT:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return copied
+
+
+ABSENT = object()
+JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats(allow_nan=False, allow_infinity=False)
+    | strategies.text()
+    | strategies.sampled_from(["5m", "AAA", "2023-11-30T20:55:00Z", "0001-01-01T00:00:00+14:00", 1e308, -1, 10**30]),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("route", ["/predict", "/predict from bars", "/bars", "/v2/models/5m/infer"])
+def test_a_good_request_with_one_thing_changed_is_answered_or_refused_by_a_problem_document(
+    url: str, route: str, bundles: list[Bundle]
+) -> None:
+    with httpx.Client(base_url=url, timeout=30) as client:
+        client.post("/models/5m/load")
+        good = body_of(route, client, bundles[0])
+        path = route.partition(" ")[0]
+        assert client.post(path, json=good).status_code == 200, client.post(path, json=good).text
+        found = sorted(places(good), key=str)
+        seen: set[int] = set()
+
+        @given(place=strategies.sampled_from(found), value=JSON | strategies.just(ABSENT))
+        @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @seed(20261121)
+        def ask(place: tuple[str | int, ...], value: Any) -> None:
+            reply = client.post(path, content=json.dumps(changed(good, place, value)), headers=JSON_TYPE)
+            seen.add(reply.status_code)
+            assert reply.status_code < 500, f"{place} = {value!r}: {reply.text}"
+            if reply.status_code >= 400:
+                assert reply.headers["content-type"] == "application/problem+json"
+                assert reply.json()["detail"]
+
+        ask()
+        assert {200, 422} <= seen
+        assert client.post(path, json=good).status_code == 200
+
+
+def body_of(route: str, client: httpx.Client, bundle: Bundle) -> dict[str, Any]:
+    """A body that the route accepts."""
+    rows = client.get("/models/5m/example", params={"section": "true"}).json()
+    if route == "/predict":
+        return rows
+    if route == "/v2/models/5m/infer":
+        values = [value for row in rows["rows"] for value in row["factors"].values()]
+        tensor = {"name": "factors", "shape": [len(rows["rows"]), len(bundle.factors)], "datatype": "FP32"}
+        return {"id": "mine", "inputs": [{**tensor, "data": values}]}
+    stamps = bundle.golden_bars["timestamp"].unique().sort()[-bundle.recipe.lookback - 1 :]
+    golden = bundle.golden_bars.filter(pl.col("timestamp").is_in(stamps.implode())).drop("known_at", "source")
+    bars = golden.with_columns(pl.col("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_dicts()
+    if route == "/bars":
+        return {"horizon": "5m", "bars": bars[-4:]}
+    return {"horizon": "5m", "bars": bars}
