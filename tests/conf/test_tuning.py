@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.compose import compose
-from conf.schema import Booster, Tuning
+from conf.learning import Booster, Tuning
 from quant.space import Range
 from quant.train import settings_of
 
@@ -101,7 +101,7 @@ def test_no_tunable_parameter_but_max_bin_makes_lightgbms_bins() -> None:
     import lightgbm as lgb
     import numpy as np
 
-    from conf.schema import TUNABLE
+    from conf.learning import TUNABLE
     from quant.trial import BINNING
 
     values = {"extra_trees": True, "max_depth": 3, "num_leaves": 5, "bagging_freq": 2, "n_estimators": 3}
