@@ -1,4 +1,4 @@
-"""What config is made of: strict mappings, and types of single values that say what a value must be."""
+"""The types of single config values: each says in its message what the value must be."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from conf.errors import nearest
 
@@ -27,12 +27,6 @@ class Wrong(ValueError):
         super().__init__(message)
         self.nearest = nearest
         self.key = key
-
-
-class Strict(BaseModel):
-    """A mapping of known keys: unknown ones fail, and no type is guessed from another."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def minutes(interval: str) -> int:

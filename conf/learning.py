@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from conf.errors import must_be, nearest
-from conf.fields import Amount, Choice, Count, Inside, Share, Strict, Whole, Wrong
+from conf.fields import Amount, Choice, Count, Inside, Share, Whole, Wrong
+from conf.strict import Strict
 from quant.space import Range, Space, Value
 
 

@@ -24,13 +24,13 @@ from conf.fields import (
     Port,
     Sets,
     Share,
-    Strict,
     Whole,
     Wrong,
     Zone,
     minutes,
 )
 from conf.learning import Combinatorial, Model, Tuning, WalkForward
+from conf.strict import Strict
 
 STRUCTURAL: Final = "structural"
 
