@@ -7,7 +7,7 @@ import polars as pl
 
 from assets import names
 from assets.plan import Plan
-from conf.schema import Model, WalkForward
+from conf.learning import Model, WalkForward
 from quant.folds import Fold, Rows, Split, combinatorial, holdout, walk_forward
 from quant.inputs import bar_panel
 from quant.labels import gains, grades

@@ -65,6 +65,7 @@ def build(step: Derived, plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -
         metadata={
             "look-back (bars)": program.lookback,
             **{f"look-back ({name} bars)": slots for name, slots in elsewhere.items()},
+            **{f"{name} (derived column)": text for name, text in plan.horizon.source.derived.items()},
             "dagster/column_schema": columns(program, step.entries(plan)),
         },
     )

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from assets.dataset import Dataset
-from conf.schema import Model
+from conf.learning import Model
 from quant.baselines import linear
 from quant.folds import Fold, Rows, paths
 from quant.forest import compile as compile_forest

@@ -51,6 +51,8 @@ def verdict(found: Findings) -> str:
             f"After {net['cost_bps']:g} bp a side the book's Sharpe ratio is {_signed(net['sharpe'], 2)} ± "
             f"{net['sharpe_error']:.2f}, {_signed(net['sharpe_before_costs'], 2)} before costs."
         )
+    if found.trials.deflated is not None:
+        parts.append(f"Deflated by {found.trials.count} trials, the chance of skill is {found.trials.deflated:.3f}.")
     rivals = {name: found.past.scores[name]["rank_ic"] for name in ("linear", "last_return")}
     best = max((name for name in rivals if rivals[name] is not None), key=lambda name: rivals[name], default=None)
     if best is not None:

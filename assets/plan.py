@@ -105,6 +105,7 @@ class Plan:
                 columns=inputs.names(other.extras),
                 features=expand(other.features, file_of=lambda name: declared_in("features", name)),
                 attributes=read_attributes(other.attributes),
+                derived=other.derived,
             )
             for name, other in (self.horizon.at or {}).items()
         }
@@ -143,14 +144,15 @@ class Plan:
     def _compiled(self, entries: Mapping[str, Entry], further: Iterable[str] = (), **how: Any) -> Program:
         """The program of entries over names of bars, and `further` ones; an unknown name is told how to declare it."""
         try:
-            return Program.compile(entries, (*self.bar_names, *further), **how)
+            return Program.compile(entries, (*self.bar_names, *further), derived=self.horizon.source.derived, **how)
         except UnknownName as error:
             if error.horizon:
                 raise
             columns, attributes = ", ".join(self.columns), ", ".join(self.attributes) or "none"
             advice = (
                 f"There are the columns {columns}; attributes: {attributes}. A further column of the source is "
-                f"declared with source.extras=[{error.name}], what is known of a symbol with universe.attributes"
+                f"declared with source.extras=[{error.name}], one that follows from the others with "
+                f"source.derived.{error.name}=<expression>, what is known of a symbol with universe.attributes"
             )
             raise UnknownName(f"{error}\n  {advice}", error.name) from None
 
@@ -202,6 +204,7 @@ class Plan:
             factor_bounds=bounds_of(self.factor_entries),
             attributes={name: held.only(symbols) for name, held in self.attributes_read.items()},
             others={name: other.of_symbols(symbols) for name, other in self.others.items()},
+            derived=self.horizon.source.derived,
         )
 
     @cached_property

@@ -8,7 +8,7 @@ import polars as pl
 
 from assets.plan import Plan
 from quant.arrivals import overlaid, settled
-from quant.bars import KEY
+from quant.bars import KEY, PRICES
 from quant.inputs import names
 from quant.jumps import Judged
 from resources.arrivals import Arrivals
@@ -23,10 +23,10 @@ class Pushed:
         start, _ = plan.grid.window(first, first)
         # None arrives before it ends; a day more, as the sender's clock may be ahead.
         came = arrivals.read(plan.horizon.name, (start - timedelta(days=1)).date())
-        lacking = [name for name in plan.columns if name not in names() and name not in came.columns]
-        self._rows = settled(came).with_columns(
-            pl.lit(PUSHED).alias("source"), *(pl.lit(None, pl.Float64()).alias(name) for name in lacking)
-        )
+        extras = [name for name in plan.columns if name not in names()]
+        lacking = [pl.lit(None, pl.Float64()).alias(name) for name in extras if name not in came.columns]
+        came = came.with_columns(lacking).select(*KEY, *PRICES, "volume", "known_at", *extras)
+        self._rows = settled(came).with_columns(source=pl.lit(PUSHED))
 
     def between(self, start: datetime, end: datetime) -> pl.DataFrame:
         """Those of bars that start in [start, end), with `known_at`, when they came."""

@@ -9,7 +9,7 @@ from assets.costs import framed, terms
 from assets.dataset import Dataset
 from assets.learning import steps_of
 from assets.plan import Plan
-from conf.schema import Model
+from conf.learning import Model
 from quant.bundle import identity
 from quant.folds import Fold
 from quant.trial import Fixed, Learnable, Trainer

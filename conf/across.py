@@ -33,6 +33,7 @@ def elsewhere(other: Horizon) -> Elsewhere:
         interval=other.interval,
         calendar=other.calendar,
         extras=list(getattr(other.source, "extras", ())),
+        derived=other.source.derived,
         attributes=other.universe.attributes,
         features=other.features,
     )

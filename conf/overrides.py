@@ -145,5 +145,10 @@ def words_for(name: str, typed: Sequence[Override], directory: Path, *, asked: b
         if key == "horizon" or (its_own and not asked) or (key == "bars.from" and override.value() == name):
             continue
         sets = override.type in (OverrideType.CHANGE, OverrideType.ADD, OverrideType.FORCE_ADD)
-        words.append("++" + word.lstrip("+") if sets and key not in folders else word)
+        if not sets or key in folders:
+            words.append(word)
+            continue
+        if isinstance(override.value(), list):  # a list takes the place of a mapping, where Hydra would merge them
+            words.append(f"++{key}=null")
+        words.append("++" + word.lstrip("+"))
     return words

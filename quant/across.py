@@ -17,12 +17,12 @@ import polars as pl
 
 from quant.attributes import Attribute
 from quant.expression import Names, parse
-from quant.graph import Node, column, ordered
+from quant.graph import Node, ordered
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel
 from quant.known import NEVER, known_panel, of_values
 from quant.panel import Floats, Instants, Panel, instants
-from quant.program import Program
+from quant.program import Program, scope_of
 from quant.sets import Entry
 
 NEWEST = 8  # slots of the other grid, the newest that had ended among them, in which a value may lie
@@ -30,13 +30,14 @@ NEWEST = 8  # slots of the other grid, the newest that had ended among them, in 
 
 @dataclass(frozen=True)
 class Other:
-    """Another horizon as at(…) reads it: its grid, its columns (of bars and calendar), its features and attributes."""
+    """Another horizon as at(…) reads it: its grid, columns (of bars, calendar, derived), features, attributes."""
 
     calendar: CalendarSpec
     interval: str
     columns: tuple[str, ...]
     features: Mapping[str, str | Entry]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def grid(self) -> Grid:
@@ -53,7 +54,7 @@ class Other:
     @cached_property
     def names(self) -> Names:
         """What names stand for there. Features of that horizon may read a further one: x may not name those."""
-        names = {name: column(name) for name in (*self.columns, *self.attributes)}
+        names = scope_of((*self.columns, *self.attributes), self.derived)
         for name, entry in self.features.items():
             text, file = (entry.text, entry.file) if isinstance(entry, Entry) else (entry, "")
             names[name] = parse(text, file=file, entry=name, names=names, others=None)

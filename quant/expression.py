@@ -183,11 +183,12 @@ class _Reader:
         if name in self.later:
             self.fail(tree, f"{name} is declared here or further down: an entry may name earlier ones")
         if name in CALLABLE:
-            self.fail(tree, f"{name} is no column here; as an operator it needs arguments: {_signature(name)}")
-        where = f" in horizon {self.horizon}" if self.horizon else ""
-        nearest = _hint(name, self.names) or ": no column, no attribute of the universe, no earlier entry"
-        error = self.source.error(f"unknown name {name}{where}{nearest}", self.source.place(tree))
-        raise UnknownName(str(error), name, self.horizon)
+            problem = f"{name} is no column here; as an operator it needs arguments: {_signature(name)}"
+        else:
+            where = f" in horizon {self.horizon}" if self.horizon else ""
+            nearest = _hint(name, self.names) or ": no column, no attribute of the universe, no earlier entry"
+            problem = f"unknown name {name}{where}{nearest}"
+        raise UnknownName(str(self.source.error(problem, self.source.place(tree))), name, self.horizon)
 
     # Arithmetic and logic
 

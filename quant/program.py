@@ -5,9 +5,10 @@ The same graph serves a backfill of years, in chunks so that memory stays flat, 
 """
 
 import ast
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 
 import mlx.core as mx
 import numpy as np
@@ -23,6 +24,8 @@ from quant.native import Native
 from quant.panel import Floats, Panel, instants, to_frame
 from quant.primitive import Series, Step
 from quant.sets import Entry
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Program:
@@ -69,14 +72,15 @@ class Program:
         lookahead: bool = False,
         section: bool = True,
         others: Mapping[str, Names] = NO_OTHERS,
+        derived: Mapping[str, str] = NOTHING,
     ) -> "Program":
         """The program of `entries` over the columns `inputs`; an entry may name inputs and earlier entries.
 
         lookahead: whether values may look ahead (labels). section: whether they may mix symbols (factors). others:
-        the names of the horizons that at("…", x) may read.
+        the names of the horizons that at("…", x) may read. derived: names that stand for expressions over inputs.
         Raises ExpressionError naming the file, the entry, the column and the nearest known name.
         """
-        scope = {name: column(name) for name in inputs}
+        scope = scope_of(inputs, derived)
         outputs: dict[str, Node] = {}
         texts: dict[str, str] = {}
         for name, entry in entries.items():
@@ -174,6 +178,19 @@ def evaluate(frame: pl.DataFrame, text: str, *, name: str = "value") -> pl.DataF
     values = to_frame(panel.time, panel.symbols, program.run(panel))
     keys = frame.select("symbol", pl.Series("timestamp", instants(frame["timestamp"])).dt.replace_time_zone("UTC"))
     return keys.join(values, on=["symbol", "timestamp"], how="left", maintain_order="left")
+
+
+def scope_of(inputs: Iterable[str], derived: Mapping[str, str]) -> dict[str, Node]:
+    """What names stand for: columns, and expressions over them of one symbol's past, each over those before it too."""
+    scope = {name: column(name) for name in inputs}
+    for name, text in derived.items():
+        source = Source(text, "source.derived", name)
+        made = parse(text, file=source.file, entry=name, names=scope)
+        _check(made, source, lookahead=False, section=False)
+        if name in scope:
+            raise source.error(f"{name} is already the name of a column: choose another name")
+        scope[name] = made
+    return scope
 
 
 def _check(made: Node, source: Source, *, lookahead: bool, section: bool) -> None:

@@ -42,6 +42,7 @@ class Recipe:
     others: Mapping[str, Other] = field(default_factory=dict)  # horizons that at("…", x) may read
     feature_bounds: Bounds = field(default_factory=dict)  # a row with a feature or a factor outside is no row
     factor_bounds: Bounds = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)  # names that stand for expressions over columns
 
     @cached_property
     def grid(self) -> Grid:
@@ -49,11 +50,22 @@ class Recipe:
 
     @cached_property
     def feature_program(self) -> Program:
-        return Program.compile(self.features, (*self.columns, *self.attributes), section=False, others=self._names)
+        return Program.compile(
+            self.features,
+            (*self.columns, *self.attributes),
+            section=False,
+            others=self._names,
+            derived=self.derived,
+        )
 
     @cached_property
     def factor_program(self) -> Program:
-        return Program.compile(self.factors, (*self.columns, *self.attributes, *self.features), others=self._names)
+        return Program.compile(
+            self.factors,
+            (*self.columns, *self.attributes, *self.features),
+            others=self._names,
+            derived=self.derived,
+        )
 
     @cached_property
     def _names(self) -> dict[str, Names]:
@@ -200,11 +212,13 @@ class Recipe:
                     tuple(found["columns"]),
                     found["features"],
                     {name: Attribute.from_dict(held) for name, held in found["attributes"].items()},
+                    found.get("derived", {}),
                 )
                 for name, found in values.get("others", {}).items()
             },
             feature_bounds=_pairs(values.get("feature_bounds", {})),
             factor_bounds=_pairs(values.get("factor_bounds", {})),
+            derived=values.get("derived", {}),
         )
 
     @cached_property

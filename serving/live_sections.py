@@ -137,8 +137,9 @@ class Sections:
             self._feed_coarser(world, horizon, slots, now)
             if predictor := self._predictor(world, name):
                 rows = await self._run(world.state_of(predictor).advance, closed[-1].slot)
-                if rows is not None:
-                    await self._signal(horizon, predictor, rows, closed, began)
+                if rows is not None:  # None: the state was made anew with this section's bars already
+                    await self._signal(horizon, predictor, rows, closed, now)
+            self._metrics.section_seconds.labels(name).observe(time.perf_counter() - began)
         for state in horizon.states.values():
             if state.stale:
                 await self._run(state.refresh)
@@ -157,9 +158,9 @@ class Sections:
             self.wake(coarse.name)
 
     async def _signal(
-        self, horizon: LiveHorizon, predictor: Predictor, rows: LiveRows, closed: Sequence[Closed], began: float
+        self, horizon: LiveHorizon, predictor: Predictor, rows: LiveRows, closed: Sequence[Closed], now: datetime
     ) -> None:
-        """Predict each closed section and tell the streams."""
+        """Predict each section that closed `now` and tell the streams."""
         recipe = predictor.bundle.recipe
         for one in closed:
             if one.slot < rows.slots[0]:
@@ -171,7 +172,7 @@ class Sections:
             section = SectionSignals(
                 horizon=horizon.name,
                 slot=one.slot,
-                closed_at=self._clock.now(),
+                closed_at=now,
                 bundle=predictor.bundle.id,
                 number=predictor.entry.number,
                 coverage=horizon.feed.coverage(one.slot),
@@ -185,8 +186,6 @@ class Sections:
             if one.broadcast:
                 self._hub.broadcast(horizon.name, section.message)
             self._metrics.sections.labels(horizon.name, "complete" if one.complete else "deadline").inc()
-        self._metrics.section_seconds.labels(horizon.name).observe(time.perf_counter() - began)
-
     async def _scored(self, predictor: Predictor, X: np.ndarray, keys: Sequence[Key]) -> Scored:
         """Scores of a section's rows: it is not shed before the last attempt."""
         for attempt in range(1, ATTEMPTS):
@@ -198,7 +197,7 @@ class Sections:
 
     def _predictor(self, world: World, name: str) -> Predictor | None:
         """Who answers for a section: as chosen for any request, once its state is warm; until then who was before."""
-        if name not in self._current.ready:
+        if name not in self._current.ready or self._predictors.get(name) is None:
             return None
         chosen = self._predictors.choose(name)
         return chosen if world.has(chosen) else self._current.ready[name]

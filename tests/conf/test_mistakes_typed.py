@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from conf.compose import ConfigError, compose
-from conf.schema import Booster, Model
+from conf.learning import Booster, Model
 
 Mistake = Callable[..., str]
 

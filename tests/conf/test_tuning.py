@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.compose import compose
-from conf.schema import Booster, Tuning
+from conf.learning import Booster, Tuning
 from quant.space import Range
 from quant.train import settings_of
 
@@ -101,7 +101,7 @@ def test_no_tunable_parameter_but_max_bin_makes_lightgbms_bins() -> None:
     import lightgbm as lgb
     import numpy as np
 
-    from conf.schema import TUNABLE
+    from conf.learning import TUNABLE
     from quant.trial import BINNING
 
     values = {"extra_trees": True, "max_depth": 3, "num_leaves": 5, "bagging_freq": 2, "n_estimators": 3}
@@ -114,3 +114,8 @@ def test_no_tunable_parameter_but_max_bin_makes_lightgbms_bins() -> None:
             lgb.train(changed, data, num_boost_round=1)
     with pytest.raises(lgb.basic.LightGBMError, match="max_bin"):
         lgb.train(settings_of({"max_bin": 9}), lgb.Dataset(X, y, params=settings_of({})).construct(), 1)
+
+
+def test_a_list_of_choices_takes_the_place_of_a_range() -> None:
+    horizon = compose(["horizon=5m", "tuning=default", "tuning.space.num_leaves=[15,31]"])["5m"]
+    assert horizon.tuning.ranges()["num_leaves"] == [15, 31]

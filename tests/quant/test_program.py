@@ -51,6 +51,38 @@ def test_an_input_may_be_passed_through_but_not_redefined(market) -> None:
         Program.compile({"close": "close / open"}, COLUMNS)
 
 
+def test_a_derived_name_stands_for_its_expression_bit_for_bit(market) -> None:
+    panel = market(60, 3)
+    derived = {"vwap": "(high + low + close) / 3", "spread": "high / vwap - 1"}
+    program = Program.compile({"x": "vwap / close", "y": "mean(spread, 4)"}, COLUMNS, derived=derived)
+    direct = Program.compile(
+        {"x": "((high + low + close) / 3) / close", "y": "mean(high / ((high + low + close) / 3) - 1, 4)"}, COLUMNS
+    )
+    assert program.names == ("x", "y")
+    assert program.inputs == ("high", "low", "close")
+    for name, values in direct.run(panel).items():
+        np.testing.assert_array_equal(program.run(panel)[name], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lead(close, 2)", r"source.derived: vwap, column 1: lead\(…, 2\) looks 2 slots ahead"),
+        ("rank(close)", "source.derived: vwap: it mixes the symbols of a section"),
+        ("vwap * 2", "source.derived: vwap, column 1: vwap is no column here"),
+        ("nope * 2", "source.derived: vwap, column 1: unknown name nope"),
+    ],
+)
+def test_a_derived_name_reads_one_symbol_s_past(text: str, message: str) -> None:
+    with pytest.raises(ExpressionError, match=message):
+        Program.compile({"x": "vwap / close"}, COLUMNS, derived={"vwap": text})
+
+
+def test_a_derived_name_does_not_replace_a_column() -> None:
+    with pytest.raises(ExpressionError, match=r"source\.derived: close: close is already the name of a column"):
+        Program.compile({"x": "close"}, COLUMNS, derived={"close": "(high + low) / 2"})
+
+
 def test_a_feature_that_looks_ahead_does_not_load() -> None:
     with pytest.raises(ExpressionError, match=r"f.yaml: leak, column 5: lead\(…, 5\) looks 3 slots ahead.*lag\(x, n\)"):
         Program.compile({"leak": Entry("leak", "lag(lead(close, 5), 2)", "g", "", "f.yaml")}, COLUMNS)

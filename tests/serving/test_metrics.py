@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ BODY = {"inputs": [{"name": "factors", "shape": [2, 3], "datatype": "FP32", "dat
 
 
 def scrape(client: httpx.Client) -> dict[tuple[str, ...], float]:
-    """(name, label values …) -> value."""
+    """(name, label values in the order of their labels' names …) -> value."""
     text = client.get("/metrics").raise_for_status().text
     families = list(text_string_to_metric_families(text))
     return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
@@ -42,10 +43,10 @@ def test_requests_are_counted_by_pattern_method_and_status(client: httpx.Client)
     for number in range(20):
         client.get(f"/made/up/{number}")
     found = scrape(client)
-    assert found["tenor_requests_total", INFER, "POST", "200"] == 3
-    assert found["tenor_requests_total", INFER, "POST", "404"] == 1
-    assert found["tenor_requests_total", "/models/{horizon}", "GET", "200"] == 1
-    assert found["tenor_requests_total", "other", "GET", "404"] == 20  # anybody can make up paths
+    assert found["tenor_requests_total", "POST", INFER, "200"] == 3
+    assert found["tenor_requests_total", "POST", INFER, "404"] == 1
+    assert found["tenor_requests_total", "GET", "/models/{horizon}", "200"] == 1
+    assert found["tenor_requests_total", "GET", "other", "404"] == 20  # anybody can make up paths
     assert found["tenor_request_seconds_count", INFER] == 4
     assert 0 < found["tenor_request_seconds_sum", INFER] < 10
     assert not [key for key in found if "made" in str(key)]
@@ -65,8 +66,8 @@ def test_predictions_batches_bundles_and_the_process_are_measured(
     assert found["tenor_batch_requests_count", "event loop"] == 2
     assert found["tenor_score_seconds_count", "5m"] == 2
     assert found["tenor_swaps_total", "5m"] == 2
-    assert found["tenor_bundle_info", "5m", bundles[1].id] == 1
-    assert ("tenor_bundle_info", "5m", bundles[0].id) not in found
+    assert found["tenor_bundle_info", bundles[1].id, "5m"] == 1
+    assert ("tenor_bundle_info", bundles[0].id, "5m") not in found
     assert found["tenor_bundle_number", "5m"] == 2
     assert 0 <= found["tenor_model_age_seconds", "5m"] < 300
     assert found["tenor_bundle_refused", "5m"] == 0
@@ -75,7 +76,10 @@ def test_predictions_batches_bundles_and_the_process_are_measured(
     assert found["process_resident_memory_bytes",] > 50e6
 
 
-def test_lines_over_the_budget_are_counted_and_failures_have_a_budget_of_their_own() -> None:
+def test_lines_over_the_budget_are_counted_and_failures_have_a_budget_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "tenor.serving")
     written: list[dict[str, Any]] = []
 
     def write(text: str) -> None:
