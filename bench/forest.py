@@ -3,7 +3,7 @@
 Prints, per forest and batch size, the median CPU microseconds a row of `Booster.predict`, and how many times faster
 the others are: LightGBM's single-row fast path, onnxruntime, what the service chooses here, and each evaluator. First
 it proves that all evaluators give LightGBM's leaves, its predictions within 1e-9 of their scale, and the same bits;
-onnxruntime adds in float32: it must agree to 1e-4. `--quick`: smaller models' training, fewer rounds, no large batch.
+onnxruntime adds in float32: it must agree to 1e-4. `--quick`: less to train on, fewer rounds, no large batch.
 """
 
 import sys
@@ -23,7 +23,7 @@ from quant.forest_choice import available, fastest, measure
 FORESTS = ((200, 31), (500, 63))
 BATCHES = (1, 32, 1_000, 100_000)
 FACTORS = 66
-LEAST = 1_000  # rows a timed call predicts at least, in batches that differ: no branch may be learned by heart
+LEAST = 256  # rows a timed call predicts at least, in batches that differ: no branch may be learned by heart
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -31,7 +31,7 @@ def train(trees: int, leaves: int, rows: int) -> lgb.Booster:
     rng = np.random.default_rng(trees)
     X = rng.standard_normal((rows, FACTORS)).astype(np.float32)
     y = X[:, 0] * X[:, 1] + np.sin(X[:, 2]) + rng.standard_normal(len(X))
-    params = {"num_leaves": leaves, "learning_rate": 0.05, "num_threads": 2, "verbosity": -1}
+    params = {"num_leaves": leaves, "learning_rate": 0.05, "num_threads": 1, "verbosity": -1}
     return lgb.train(params, lgb.Dataset(X, y), num_boost_round=trees)
 
 

@@ -18,8 +18,8 @@ from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped]
 from quant.forest import Forest, Name
 
 SIZES = (1, 8, 64, 512, 4_096, 32_768)  # batches that are timed
-PATIENCE = 0.5  # seconds: what a larger batch may be expected to take before it is no longer tried
-LEAST, ENOUGH = 3, 0.02  # a batch is timed so often, and again until so many seconds are spent
+PATIENCE = 0.1  # seconds: what a larger batch may be expected to take before it is no longer tried
+LEAST, ENOUGH = 3, 0.005  # a batch is timed so often, and again until so many seconds are spent
 
 Timings = Mapping[Name, Mapping[int, float]]  # evaluator -> rows -> seconds
 Shape = tuple[int, int, int]  # trees, leaves of the largest tree, columns: each rounded up to a power of two

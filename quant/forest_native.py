@@ -1,16 +1,23 @@
 """Walk a compiled forest on the CPU with numba: eight trees in step, so that no walk waits for the other's memory.
 
-Call `Forest.warm` before traffic: compiling takes seconds. Compiled code is kept beside this file, or in
-NUMBA_CACHE_DIR where that is set, for the next process.
+Importing this compiles it, for seconds: `Forest.warm` does so before traffic. Compiled code is kept beside this file,
+or in NUMBA_CACHE_DIR where that is set, for the next process.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from quant.forest import GO_RIGHT, INFINITY_BITS, ZERO_BITS, Forest
 
 LANES = 8  # trees walked together: `_arrive` names each
 STRIDE = 4  # steps between two looks whether all have arrived; who has stays, so more than needed do no harm
+
+# Stated, so that nothing is compiled under load: rows may be read-only and lie anywhere, as in a client's bytes.
+_ROWS = types.Array(types.float32, 2, "C", readonly=True, aligned=False)
+_BITS = types.Array(types.int32, 2, "C", readonly=True, aligned=False)
+_PARTS = (types.int32[:, ::1], types.int32[:, ::1], types.int64[::1], types.int32[:, ::1])
+_LEAVES = types.void(_ROWS, _BITS, *_PARTS, types.int32[::1], types.int32[:, ::1])
+_TOTALS = types.void(_ROWS, _BITS, *_PARTS, types.int64[::1], types.int64[::1])
 
 
 class Native:
@@ -22,7 +29,7 @@ class Native:
         rest = np.full(-self._trees % LANES, len(forest.nodes), np.int32)
         roots = np.append(forest.roots, rest).reshape(-1, LANES)
         nodes = np.append(forest.nodes, np.int64(GO_RIGHT << 32))
-        self._arrays = (forest.columns, forest.sets, nodes, roots)
+        self._arrays = (forest.columns.copy(), forest.sets.copy(), nodes, roots)  # a file's arrays are read-only
         self._leaf = np.append(forest.leaf, np.int32(0))
         self._value = np.append(forest.value, np.int64(0))
 
@@ -39,30 +46,7 @@ class Native:
         return out
 
 
-@njit(cache=True, nogil=True)
-def _leaves(X, bits, columns, sets, nodes, roots, leaf, out):  # type: ignore[no-untyped-def]
-    keys = np.empty(len(columns), np.int32)
-    for row in range(len(X)):
-        _read(X[row], bits[row], columns, sets, keys)
-        for group in range(len(roots)):
-            ends = _arrive(nodes, roots[group], keys)
-            for lane in range(LANES):
-                out[row, group * LANES + lane] = leaf[ends[lane]]
-
-
-@njit(cache=True, nogil=True)
-def _totals(X, bits, columns, sets, nodes, roots, value, out):  # type: ignore[no-untyped-def]
-    keys = np.empty(len(columns), np.int32)
-    for row in range(len(X)):
-        _read(X[row], bits[row], columns, sets, keys)
-        total = 0
-        for group in range(len(roots)):
-            a, b, c, d, e, f, g, h = _arrive(nodes, roots[group], keys)
-            total += value[a] + value[b] + value[c] + value[d] + value[e] + value[f] + value[g] + value[h]
-        out[row] = total
-
-
-@njit(cache=True, nogil=True)
+@njit
 def _read(x, bits, columns, sets, keys):  # type: ignore[no-untyped-def]
     """Keys of one row in every column (see Forest)."""
     for c in range(len(columns)):
@@ -82,7 +66,14 @@ def _read(x, bits, columns, sets, keys):  # type: ignore[no-untyped-def]
             keys[c] = magnitude if bits[f] >= 0 else -magnitude
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
+def _step(nodes, node, keys):  # type: ignore[no-untyped-def]
+    word = nodes[node]
+    right = keys[np.uint64(word >> 16 & 0xFFFF)] > word >> 32
+    return node + np.uint64(word & 0xFFFF) + np.uint64(right)
+
+
+@njit(inline="always")
 def _arrive(nodes, roots, keys):  # type: ignore[no-untyped-def]
     """The nodes where the walks of one row from eight roots end."""
     # Unsigned: a signed index would be tested for counting from the end, at every step.
@@ -95,8 +86,24 @@ def _arrive(nodes, roots, keys):  # type: ignore[no-untyped-def]
     return a, b, c, d, e, f, g, h
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _step(nodes, node, keys):  # type: ignore[no-untyped-def]
-    word = nodes[node]
-    right = keys[np.uint64(word >> 16 & 0xFFFF)] > word >> 32
-    return node + np.uint64(word & 0xFFFF) + np.uint64(right)
+@njit(_LEAVES, cache=True, nogil=True)
+def _leaves(X, bits, columns, sets, nodes, roots, leaf, out):  # type: ignore[no-untyped-def]
+    keys = np.empty(len(columns), np.int32)
+    for row in range(len(X)):
+        _read(X[row], bits[row], columns, sets, keys)
+        for group in range(len(roots)):
+            ends = _arrive(nodes, roots[group], keys)
+            for lane in range(LANES):
+                out[row, group * LANES + lane] = leaf[ends[lane]]
+
+
+@njit(_TOTALS, cache=True, nogil=True)
+def _totals(X, bits, columns, sets, nodes, roots, value, out):  # type: ignore[no-untyped-def]
+    keys = np.empty(len(columns), np.int32)
+    for row in range(len(X)):
+        _read(X[row], bits[row], columns, sets, keys)
+        total = 0
+        for group in range(len(roots)):
+            a, b, c, d, e, f, g, h = _arrive(nodes, roots[group], keys)
+            total += value[a] + value[b] + value[c] + value[d] + value[e] + value[f] + value[g] + value[h]
+        out[row] = total

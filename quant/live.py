@@ -53,12 +53,24 @@ class Live:
         return dict(zip(self.names, values, strict=True))
 
     def _outside(self, code: Code, panel: Panel, made: dict[Step, Floats]) -> None:
+        """What MLX computes between two stages, in one evaluation."""
+        lazy: dict[Step, mx.array] = {}
+
+        def read(arg: Step, lag: int) -> mx.array:
+            if arg.op == "constant":
+                return mx.array(float(arg.fixed[0]))
+            if arg not in lazy:
+                return mx.array(self._behind(arg, lag, panel, made))
+            if not lag:
+                return lazy[arg]
+            known = mx.concatenate([mx.array(self._past[arg]), lazy[arg]])
+            return known[len(known) - len(panel.time) - lag : len(known) - lag]
+
         for step in code.stage.outside:
-            args = (
-                mx.array(float(arg.fixed[0]) if arg.op == "constant" else self._behind(arg, lag, panel, made))
-                for arg, lag in zip(map(plain, step.args), step.lags, strict=True)
-            )
-            made[step] = np.array(compute(step, self.symbols, *args))
+            args = (read(plain(arg), lag) for arg, lag in zip(step.args, step.lags, strict=True))
+            lazy[step] = compute(step, self.symbols, *args)
+        mx.eval(*lazy.values())
+        made |= {step: np.array(values) for step, values in lazy.items()}
 
     def _load(self, step: Step, panel: Panel, made: dict[Step, Floats]) -> Floats:
         if step.op != "column":

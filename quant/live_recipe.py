@@ -12,7 +12,7 @@ import polars as pl
 
 from quant.across import with_others
 from quant.bounds import outside
-from quant.inputs import bar_panel
+from quant.dense import DenseBars
 from quant.panel import Floats, Instants, Panel
 from quant.program import Program
 from quant.recipe import Recipe, places
@@ -50,35 +50,44 @@ class LiveRecipe:
         self._features = make(recipe.feature_program, recipe.symbols)
         self._factors = make(recipe.factor_program, recipe.symbols)
 
-    def advance(self, slots: Instants, bars: pl.DataFrame, bars_of: BarsOf) -> LiveRows:
-        """Go on by consecutive slots of the grid. bars: their rows of the bars table, of the recipe's symbols alone.
+    def advance(self, bars: DenseBars, bars_of: BarsOf) -> LiveRows:
+        """Go on by the bars' slots, consecutive ones of the grid; the symbols are the recipe's.
 
         bars_of: gives the bars of another horizon at some of its slots.
         """
-        recipe, symbols = self.recipe, self.recipe.symbols
+        recipe = self.recipe
         program = recipe.feature_program
-        panel = bar_panel(bars, recipe.grid, slots, symbols, program.inputs, recipe.attributes)
-        panel = with_others(panel, program, recipe.others, recipe.grid, bars, bars_of)
-        features = self._features.advance(panel)
+        panel = bars.panel(recipe.grid, program.inputs, recipe.attributes)
+        features = self._features.advance(self._with_others(panel, program, bars, bars_of))
 
-        rows = _present(bars, slots, symbols) & ~np.asarray(outside(features, recipe.feature_bounds))
-        held = member_rows(bars, recipe.membership, recipe.grid)
-        if recipe.feature_bounds:
-            held = held.filter(pl.Series(rows[places(held, slots, symbols)], dtype=pl.Boolean))
-        present = _present(held, slots, symbols)
+        rows = bars.present & ~np.asarray(outside(features, recipe.feature_bounds))
+        present = rows & self._are_members(bars)
+        held = bars if (present == bars.present).all() else bars.where(present)
         program = recipe.factor_program
-        of_bars = [name for name in program.inputs if name not in recipe.features]
-        panel = bar_panel(held, recipe.grid, slots, symbols, of_bars, recipe.attributes)
         passed = {
             name: np.where(present, features[name], np.float32(np.nan))
             for name in program.inputs
             if name in recipe.features
         }
-        panel = Panel(slots, symbols, {**panel.columns, **passed})
-        panel = with_others(panel, program, recipe.others, recipe.grid, held, bars_of)
-        factors = self._factors.advance(panel)
+        panel = held.panel(recipe.grid, program.inputs, recipe.attributes)
+        panel = Panel(bars.slots, bars.symbols, {**panel.columns, **passed})
+        factors = self._factors.advance(self._with_others(panel, program, held, bars_of))
         members = present & ~np.asarray(outside(factors, recipe.factor_bounds))
-        return LiveRows(slots, features, rows, {name: factors[name] for name in recipe.factors}, members)
+        return LiveRows(bars.slots, features, rows, {name: factors[name] for name in recipe.factors}, members)
+
+    def _with_others(self, panel: Panel, program: Program, bars: DenseBars, bars_of: BarsOf) -> Panel:
+        if not program.others:
+            return panel
+        return with_others(panel, program, self.recipe.others, self.recipe.grid, bars.frame, bars_of)
+
+    def _are_members(self, bars: DenseBars) -> npt.NDArray[np.bool_]:
+        """Where a symbol with a bar is a member on its session."""
+        if self.recipe.membership is None:
+            return bars.present
+        found = np.zeros(bars.present.shape, bool)
+        members = member_rows(bars.frame, self.recipe.membership, self.recipe.grid)
+        found[places(members, bars.slots, bars.symbols)] = True
+        return found
 
 
 class _Registers:
@@ -105,9 +114,3 @@ class _Window:
             panel = Panel(np.concatenate([self._past.time, panel.time]), panel.symbols, columns)
         self._past = panel.between(max(0, len(panel.time) - self._program.lookback), len(panel.time))
         return self._program.run(panel, tail=asked)
-
-
-def _present(bars: pl.DataFrame, slots: Instants, symbols: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    found = np.zeros((len(slots), len(symbols)), bool)
-    found[places(bars, slots, symbols)] = True
-    return found

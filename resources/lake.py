@@ -26,6 +26,9 @@ _STRICT = CommitProperties(max_commit_retries=0)
 
 # Rows that are only added are in nobody's way: each writer tries the next version until it gets one.
 _ADDING = CommitProperties(max_commit_retries=100)
+# A table that is appended to all day has thousands of commits: a month of them would have to be listed every time.
+_OFTEN = {"delta.logRetentionDuration": "interval 2 days"}
+_SELDOM: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -162,17 +165,20 @@ class Lake:
     def compact(self, table: str, growing: str) -> int:
         """Put the files of each partition but the `growing` one together, and say how many there were.
 
-        Rows stay the same, as do earlier versions; who appends meanwhile is not disturbed.
+        Rows stay the same, and versions of the last week stay readable; who appends meanwhile is not disturbed.
         """
         found = self._open(table)
         if found is None:
             return 0
         done = found.optimize.compact([(PARTITION, "!=", growing)])
+        found.vacuum(dry_run=False)  # files that no version of the last week names
         return int(done["numFilesRemoved"])
 
     # -- one commit ------------------------------------------------------------------------------------------
 
-    def _create(self, table: str, staged: Staged, layout: Mapping[str, Any]) -> None:
+    def _create(
+        self, table: str, staged: Staged, layout: Mapping[str, Any], configuration: Mapping[str, str] = _SELDOM
+    ) -> None:
         create_table_with_add_actions(
             self._uri(table),
             delta_schema(staged.schema),
@@ -181,13 +187,14 @@ class Lake:
             partition_by=[PARTITION],
             name=table,
             description=json.dumps(layout, sort_keys=True, default=str),
+            configuration=configuration,
             commit_properties=_STRICT,
         )
 
     def _begin(self, table: str, schema: pl.Schema, layout: Mapping[str, Any]) -> DeltaTable:
         """The table without rows; another writer may have made it in the same moment."""
         try:
-            self._create(table, Staged(self._folder(table), table, frozenset(), schema=schema), layout)
+            self._create(table, Staged(self._folder(table), table, frozenset(), schema=schema), layout, _OFTEN)
         except DeltaError:
             if self.version(table) is None:
                 raise

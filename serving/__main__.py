@@ -1,7 +1,9 @@
 """Run the service: `python -m serving --store .tenor --port 8321`; loopback only unless told otherwise."""
 
 import argparse
+import gc
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +11,15 @@ import uvicorn
 
 from serving.access import local
 from serving.app import create_app
+from serving.evaluators import EvaluatorError
 from serving.keys import KeyRing, KeysError
 from serving.logs import configure
 from serving.options import OptionsError, read
+from serving.tracing import TracingError
+
+# Loading a bundle and writing the prediction log are Python too, on threads of their own. With the interpreter's 5 ms a
+# request that meets them waits for as long, several times over.
+SWITCH_SECONDS = 0.0001
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,9 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "load bundles. Use 127.0.0.1, or make keys with `tenor keys new name=… role=…` and set TENOR_API_KEYS"
         )
     configure(told.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     horizons = [name.strip() for name in told.horizons.split(",") if name.strip()]
+    try:
+        app = create_app(Path(told.store), horizons, options=options, keys=keys)
+    except (EvaluatorError, TracingError) as error:
+        parser.error(str(error))
+    gc.freeze()  # a full collection need not walk all that was imported
     uvicorn.run(
-        create_app(Path(told.store), horizons, options=options, keys=keys),
+        app,
         host=told.host,
         port=told.port,
         log_config=None,  # our JSON lines

@@ -12,7 +12,7 @@ from conf.options import Options
 from resources.clock import Clock, SystemClock
 from resources.lake import Lake
 from resources.registry import Registry
-from serving import data, predict, problems, routes, stream, tracing, v2
+from serving import data, openapi, predict, problems, routes, stream, tracing, v2
 from serving import options as written
 from serving.access import Access
 from serving.access_lines import AccessLines
@@ -68,7 +68,7 @@ def create_app(
     scorer = Scorer(predictors, options, metrics, clock, gate, tracer)
     kept: PredictionLog | None = None
     if options.log.predictions:
-        kept = PredictionLog(Lake(f"{store_root}/lake"), options.log, metrics, predictors.in_shadow)
+        kept = PredictionLog(Lake(f"{store_root}/lake"), options.log, metrics, predictors.challengers.in_shadow)
         scorer.sinks.append(kept.put)
     hub = Hub(options.live.queue, metrics)
     live = LiveService(Path(store_root).resolve(), predictors, scorer, clock, options.live, metrics, hub)
@@ -127,6 +127,7 @@ def create_app(
     app.include_router(data.router)
     app.include_router(stream.router)
     document(app)
+    openapi.install(app)
     # Drift and evaluation pages that the pipeline wrote: a link from the Dagster UI ends here.
     reports = Path(store_root).resolve() / "reports"
     app.mount("/reports", StaticFiles(directory=reports, html=True, check_dir=False), name="reports")

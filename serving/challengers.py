@@ -1,14 +1,17 @@
 """Beside the champion: the newest bundle that never served, proved like it, for shadow scores and a canary's share."""
 
 import logging
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from quant.bundle import Bundle
+from conf.options import Beside
 from quant.recipe import Recipe
 from resources.clock import Clock
 from resources.registry import Registry
+from serving.evaluators import Evaluators
 from serving.logs import event, log
+from serving.predictor import Predictor
 
 # What both must agree on for the rows of one to be the rows of the other, and how people call it.
 _SAME = {
@@ -16,6 +19,7 @@ _SAME = {
     "interval": "interval",
     "symbols": "symbols",
     "columns": "bar columns",
+    "derived": "derived columns",
     "factors": "factors",
     "features": "features",
     "others": "other horizons",
@@ -27,11 +31,10 @@ _SAME = {
 
 @dataclass(frozen=True)
 class Challenger:
-    """The newest bundle that never served. bundle: None where `problem` says why it cannot stand in."""
+    """The newest bundle that never served; `problem` says why it cannot answer what the champion answers."""
 
     id: str
     seen: datetime
-    bundle: Bundle | None = None
     problem: str | None = None
 
 
@@ -46,31 +49,75 @@ def differs(champion: Recipe, challenger: Recipe) -> str | None:
 
 
 class Challengers:
-    """Finds and proves challengers, on the loader thread; a bundle is proved once."""
+    """Finds and proves challengers on the loader thread, a bundle once; tells anybody who stands beside whom."""
 
-    def __init__(self, registry: Registry, clock: Clock, patience: timedelta) -> None:
+    def __init__(
+        self, registry: Registry, clock: Clock, evaluators: Evaluators, options: Beside, patience: timedelta
+    ) -> None:
+        self.options = options
         self._registry = registry
         self._clock = clock
+        self._evaluators = evaluators
         self._patience = patience  # a bundle that failed may be one that is still being copied
+        self._chance = random.Random()
+        self._found: dict[str, tuple[Challenger, Predictor | None]] = {}
 
-    def find(self, horizon: str, champion: Bundle, known: Challenger | None) -> Challenger | None:
-        """The challenger of `champion` now, None where there is none; `known`: the answer before."""
-        bundles, served = self._registry.bundles(horizon), {entry.id for entry in self._registry.ledger(horizon)}
-        if not bundles or bundles[-1] in served:
-            return None
-        id, now = bundles[-1], self._clock.now()
-        if known is not None and known.id == id and (known.bundle or now < known.seen + self._patience):
-            return known
+    def known(self, horizon: str) -> Challenger | None:
+        """The newest bundle that never served, None where there is none or nothing looks for it."""
+        return self._found.get(horizon, (None, None))[0]
+
+    def standing(self, horizon: str) -> Predictor | None:
+        """The challenger as it answers, in shadow or as canary; None where none can."""
+        return self._found.get(horizon, (None, None))[1]
+
+    def in_shadow(self, horizon: str) -> Predictor | None:
+        """The challenger that scores what the champion answers; None where none does."""
+        return self.standing(horizon) if self.options.shadow else None
+
+    def canary(self, horizon: str) -> Predictor | None:
+        """The challenger, for its share of the calls; else None.
+
+        By chance and not by turns: clients ask in cycles, and every twentieth request might be one symbol's.
+        """
+        share = self.options.canary
+        return self.standing(horizon) if share and self._chance.random() < share else None
+
+    def drop(self, horizon: str) -> None:
+        """Forget the challenger: it stood beside another champion."""
+        self._found.pop(horizon, None)
+
+    def look(self, horizon: str, champion: Predictor) -> None:
+        """On the loader thread: who stands beside `champion` now. Never raises."""
+        if not (self.options.shadow or self.options.canary):
+            return
+        known, id = self.known(horizon), None
         try:
-            bundle = self._registry.load(horizon, id)
-            if why := differs(champion.recipe, bundle.recipe):
-                return Challenger(id, now, problem=why)
-            bundle.verify()
-            bundle.warm()
+            id = self._newest(horizon)
+            if id is None:
+                self.drop(horizon)
+                return
+            now = self._clock.now()
+            if known is not None and known.id == id and (not known.problem or now < known.seen + self._patience):
+                return
+            self._found[horizon] = self._prove(horizon, id, champion)
         except Exception as error:  # whatever is wrong with a challenger, the champion must keep serving
-            why = f"challenger {id} of {horizon} is refused: {error}"
-            if known is None or known.problem != why:
+            why = f"challenger of {horizon} is refused: {error}"
+            if known is None or known.problem != why:  # looked at every few seconds: one line per reason
                 log.warning(why, exc_info=error, extra={"fields": {"horizon": horizon}})
-            return Challenger(id, now, problem=why)
+            self._found[horizon] = Challenger(id or "unknown", self._clock.now(), why), None
+
+    def _newest(self, horizon: str) -> str | None:
+        """The newest bundle, where it never served."""
+        bundles, served = self._registry.bundles(horizon), {entry.id for entry in self._registry.ledger(horizon)}
+        return bundles[-1] if bundles and bundles[-1] not in served else None
+
+    def _prove(self, horizon: str, id: str, champion: Predictor) -> tuple[Challenger, Predictor | None]:
+        now = self._clock.now()
+        bundle = self._registry.load(horizon, id)
+        if why := differs(champion.bundle.recipe, bundle.recipe):
+            return Challenger(id, now, why), None
+        bundle.verify()
+        bundle.warm()
+        choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=False)
         event(logging.INFO, "a challenger stands beside the champion", horizon=horizon, bundle=id)
-        return Challenger(id, now, bundle)
+        return Challenger(id, now), Predictor(bundle, champion.entry, now, now, choice, "canary")

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conf.options import Limits
@@ -28,7 +27,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self.limit:
+            raise body_too_large(self.limit)
         until = asyncio.get_running_loop().time() + self.seconds
         read, whole = 0, False
 
@@ -36,8 +37,6 @@ class BodyLimit:
             nonlocal read, whole
             if whole:  # what is waited for now is the client's going away
                 return await receive()
-            if declared.isdigit() and int(declared) > self.limit:
-                raise body_too_large(self.limit)
             try:
                 async with asyncio.timeout_at(until):
                     message = await receive()

@@ -30,11 +30,13 @@ from serving.live_sections import Current, Sections
 from serving.live_world import World, build, follow, needs
 from serving.logs import log
 from serving.metrics import Metrics
-from serving.predictors import Predictor, Predictors, Swap
+from serving.predictor import Predictor, Swap
+from serving.predictors import Predictors
 from serving.problems import Problem, nearest
 from serving.scoring import Scorer
 from serving.stream import Hub
 
+MOMENT = 0.02  # seconds between looks whether the models of the start serve
 PIECE = 20_000  # rows of a table taken at once: readers wait as long
 
 
@@ -65,7 +67,7 @@ class LiveService:
         predictors.observers.append(self._swapped)
 
     async def start(self) -> None:
-        """Begin to follow the bars tables; models bring their horizons with them."""
+        """Begin: once the models of the start serve, warm their states; then follow the bars tables."""
         self._loop = asyncio.get_running_loop()
         self._tables = asyncio.create_task(self._follow_tables())
 
@@ -157,8 +159,9 @@ class LiveService:
     # -- models ----------------------------------------------------------------------------------------------
 
     def _swapped(self, horizon: str, swap: Swap) -> None:
-        """On the loader's thread: warm what the new model needs beside what runs."""
-        self._make(forced=False)
+        """On the loader's thread: warm what the new model needs beside what runs; at the start, all at once later."""
+        if self._predictors.settled:
+            self._make(forced=False)
 
     def _make(self, forced: bool) -> None:
         """A world for the models that serve, unless (and not forced) the present one has all they need."""
@@ -212,6 +215,9 @@ class LiveService:
 
     async def _follow_tables(self) -> None:
         """Take what the pipeline wrote."""
+        while not self._predictors.settled:
+            await asyncio.sleep(MOMENT)
+        await asyncio.to_thread(self._make, False)
         while True:
             await asyncio.sleep(self._options.refresh_seconds)
             try:

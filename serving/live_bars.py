@@ -1,7 +1,7 @@
 """The newest bars of one horizon in memory, dense: a row per slot of the grid, a column per symbol."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from quant.bars import PRICES
+from quant.dense import DenseBars
 from quant.grid import Grid
 from quant.jumps import REACH
 from quant.known import NEVER
@@ -143,25 +144,23 @@ class LiveBars:
             low = np.where(np.isnan(held), np.inf, held).min(axis=0, initial=np.inf)
             return low, np.where(np.isnan(held), -np.inf, held).max(axis=0, initial=-np.inf)
 
-    def frame(self, slots: Instants, symbols: Collection[str] | None = None) -> pl.DataFrame:
-        """Rows of the bars table at some slots (increasing), by (timestamp, symbol); of all symbols, or of these."""
+    def dense(self, slots: Instants, symbols: Sequence[str] | None = None) -> DenseBars:
+        """The bars at some slots (increasing), those in memory; of all symbols, or of these that have a column."""
         with self._lock:
             inside = slots[np.isin(slots, self.time)]
             rows = np.searchsorted(self.time, inside)
-            columns = np.arange(len(self.symbols))
-            if symbols is not None:
-                columns = np.array(sorted(self.place[one] for one in symbols if one in self.place), np.intp)
-            known = self._known[np.ix_(rows, columns)]
-            at, of = np.nonzero(known != NEVER)
-            values = self._values[:, rows[at], columns[of]]
-        return pl.DataFrame(
-            {
-                "symbol": pl.Series(np.array(self.symbols, object)[columns[of]], dtype=pl.String),
-                "timestamp": pl.Series(inside[at]).dt.replace_time_zone("UTC"),
-                **{name: pl.Series(values[number]) for number, name in enumerate(self.names)},
-                "known_at": pl.Series(known[at, of].view("datetime64[us]")).dt.replace_time_zone("UTC"),
-            }
-        )
+            if symbols is None or tuple(symbols) == self.symbols:
+                kept, columns = self.symbols, np.arange(len(self.symbols))
+            else:
+                kept = tuple(symbol for symbol in symbols if symbol in self.place)
+                columns = np.array([self.place[symbol] for symbol in kept], np.intp)
+            cells = np.ix_(rows, columns)
+            values = {name: self._values[number][cells] for number, name in enumerate(self.names)}
+            return DenseBars(inside, kept, values, self._known[cells])
+
+    def frame(self, slots: Instants, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+        """The same as rows of the bars table, by (timestamp, symbol)."""
+        return self.dense(slots, symbols).frame
 
     def of(self, symbol: str) -> tuple[Instants, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """A symbol's slots with a bar, its values float64 [columns, T] and when each was known (µs)."""

@@ -121,7 +121,7 @@ class Jumps:
     def _past(self, frame: pl.DataFrame) -> pl.DataFrame:
         time, slots = self._bars.time, instants(frame["timestamp"])
         first, last = np.searchsorted(time, [slots.min(), slots.max()]).tolist()
-        held = self._bars.frame(time[max(0, first - RECENT) : last + 1], set(frame["symbol"]))
+        held = self._bars.frame(time[max(0, first - RECENT) : last + 1], frame["symbol"].unique().sort().to_list())
         good = held.select(*KEY, close=pl.col("close") / pl.col("volume_factor"), jump=pl.lit(False))
         told = self._told.filter(pl.col("symbol").is_in(frame["symbol"].implode())).with_columns(jump=pl.lit(True))
         return pl.concat([good.join(told, on=KEY, how="anti"), told]).cast(PAST).sort(KEY)

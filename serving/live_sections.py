@@ -21,7 +21,8 @@ from serving.live_section import SectionSignals
 from serving.live_world import World
 from serving.logs import fresh_id, log
 from serving.metrics import Metrics
-from serving.predictors import Predictor, Predictors
+from serving.predictor import Predictor
+from serving.predictors import Predictors
 from serving.problems import Problem
 from serving.record import Key, Scored
 from serving.scoring import Scorer
@@ -136,9 +137,8 @@ class Sections:
                 horizon.bars.put(horizon.remade(world.horizons[horizon.finer].bars, slots))
             self._feed_coarser(world, horizon, slots, now)
             if predictor := self._predictor(world, name):
-                rows = await self._run(world.state_of(predictor).advance, closed[-1].slot)
-                if rows is not None:  # None: the state was made anew with this section's bars already
-                    await self._signal(horizon, predictor, rows, closed, now)
+                pieces = await self._run(world.state_of(predictor).advance, closed[-1].slot)
+                await self._signal(horizon, predictor, pieces, closed, now)
             self._metrics.section_seconds.labels(name).observe(time.perf_counter() - began)
         for state in horizon.states.values():
             if state.stale:
@@ -158,12 +158,18 @@ class Sections:
             self.wake(coarse.name)
 
     async def _signal(
-        self, horizon: LiveHorizon, predictor: Predictor, rows: LiveRows, closed: Sequence[Closed], now: datetime
+        self,
+        horizon: LiveHorizon,
+        predictor: Predictor,
+        pieces: Sequence[LiveRows],
+        closed: Sequence[Closed],
+        now: datetime,
     ) -> None:
         """Predict each section that closed `now` and tell the streams."""
         recipe = predictor.bundle.recipe
         for one in closed:
-            if one.slot < rows.slots[0]:
+            rows = next((rows for rows in pieces if one.slot in rows.slots), None)
+            if rows is None:
                 continue  # before what a state that began again computes
             of, X = rows.matrix(int(np.searchsorted(rows.slots, one.slot)))
             stamp = moment(one.slot)
@@ -186,6 +192,7 @@ class Sections:
             if one.broadcast:
                 self._hub.broadcast(horizon.name, section.message)
             self._metrics.sections.labels(horizon.name, "complete" if one.complete else "deadline").inc()
+
     async def _scored(self, predictor: Predictor, X: np.ndarray, keys: Sequence[Key]) -> Scored:
         """Scores of a section's rows: it is not shed before the last attempt."""
         for attempt in range(1, ATTEMPTS):

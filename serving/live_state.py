@@ -12,6 +12,8 @@ from quant.panel import Instants
 from quant.recipe import Recipe
 from serving.live_bars import LiveBars
 
+PIECE = 64  # slots at once: their values stay in the cache, which takes a third of the time of all at once
+
 
 class LiveState:
     """Goes on from slot to slot of a horizon's bars; one thread at a time. `stale` may be set by any thread.
@@ -28,8 +30,8 @@ class LiveState:
         self._reach = recipe.lookback + keep
         self._live = LiveRecipe(recipe)
 
-    def advance(self, to: np.datetime64) -> LiveRows | None:
-        """Go on to a slot in memory; None where it stands there already.
+    def advance(self, to: np.datetime64) -> list[LiveRows]:
+        """Go on to a slot in memory: what its slots gave, a few at a time; nothing where it stands there already.
 
         Starts again `lookback + keep` slots before where a bar of the past has changed, or it lags by more than that.
         """
@@ -40,13 +42,18 @@ class LiveState:
         slots = self._bars.time[self._bars.time <= to][-self._reach - 1 :]
         if self.position is not None:
             slots = slots[slots > self.position]
-        if not len(slots):
-            return None
-        rows = self._live.advance(slots, self._bars.frame(slots, self.recipe.symbols), self._elsewhere)
-        fresh = self.position is None
-        self.position = slots[-1]
-        self.features.put(rows, self.recipe.lookback if fresh else 0, fresh)
-        return rows
+        found: list[LiveRows] = []
+        skip = self.recipe.lookback if self.position is None else 0
+        if self.position is None:
+            self.features.forget()
+        for start in range(0, len(slots), PIECE):
+            piece = slots[start : start + PIECE]
+            rows = self._live.advance(self._bars.dense(piece, self.recipe.symbols), self._elsewhere)
+            self.position = piece[-1]
+            self.features.put(rows, max(0, skip - start))
+            if start + PIECE > skip:
+                found.append(rows)
+        return found
 
     def refresh(self) -> None:
         """Make the state anew where a bar before its position has changed."""
@@ -79,14 +86,20 @@ class FeatureHistory:
         self._lock = threading.Lock()
         self.version = 0  # how often it has changed
 
-    def put(self, rows: LiveRows, skip: int, fresh: bool) -> None:
-        """Take the features of slots that follow, less the first `skip`; fresh: forget what was there before."""
+    def forget(self) -> None:
+        """Hold nothing."""
+        with self._lock:
+            self._time = self._time[:0]
+            self.version += 1
+
+    def put(self, rows: LiveRows, skip: int) -> None:
+        """Take the features of slots that follow, less the first `skip`."""
         skip = max(skip, len(rows.slots) - self.keep)
         slots = rows.slots[skip:]
+        if not len(slots):
+            return
         values = np.stack([rows.features[name][skip:] for name in self.names], axis=-1)
         with self._lock:
-            if fresh:
-                self._time = self._time[:0]
             had = len(self._time)
             if had + len(slots) > len(self._rows):
                 left = max(0, self.keep - len(slots))

@@ -16,7 +16,7 @@ from serving.live_feed import members_of
 from serving.live_horizon import LiveHorizon, Spec, opened, others_of, spec_of
 from serving.live_load import Store
 from serving.live_state import LiveState
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 
 
 @dataclass

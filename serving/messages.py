@@ -199,6 +199,8 @@ class HorizonHealth(Message):
     number: int | None
     since: datetime | None = Field(description="when this bundle took over the traffic")
     model_age_seconds: float | None = Field(description="time since the bundle was first promoted")
+    newest_bar: datetime | None = Field(description="start of the newest bar that the live state has")
+    data_age_seconds: float | None = Field(description="time since the newest bar began; null without a live state")
     problem: str | None
 
 
@@ -210,6 +212,7 @@ class Health(Message):
     started_at: datetime
     uptime_seconds: float
     horizons: dict[str, HorizonHealth]
+    log_problem: str | None = Field(description="why answers cannot be written to the prediction log")
 
 
 class Live(Message):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 from serving import bars, rows
 from serving.limits import check_sizes
 from serving.messages import PredictBody, Predictions, PredictRows
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 from serving.problems import documented
 from serving.record import Key, Scored
 

@@ -20,7 +20,7 @@ from conf.options import Log
 from resources.lake import Lake
 from serving.logs import log
 from serving.metrics import Metrics
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 from serving.record import Record
 
 LAYOUT = {"format": "predictions-1"}

@@ -2,76 +2,26 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
 from conf.options import Beside
-from quant.bundle import Bundle, BundleError
-from quant.forest import Name
-from quant.forest_choice import Choice
+from quant.bundle import Bundle
 from resources.clock import Clock
-from resources.registry import Entry, LedgerMoved, Registry, RegistryError
+from resources.registry import Entry, LedgerMoved, Registry
 from serving.audit_log import FOLLOWER, AuditLog
-from serving.challengers import Challenger, Challengers
+from serving.challengers import Challengers
 from serving.evaluators import Evaluators
 from serving.logs import event, log
+from serving.predictor import Predictor, Refusal, Status, Swap
 from serving.problems import Problem, nearest
 
 RETRY = timedelta(minutes=1)  # a refused bundle may be one that is still being copied: look again this often
 
-Status = Literal["serving", "loading", "empty", "refused", "unloaded"]
-Role = Literal["champion", "canary"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A bundle that has proved itself and the ledger entry it serves under.
-
-    since: when it took over the traffic. promoted: when this bundle was first promoted; its age counts
-    from there: a rollback brings back an old model, not a young one. choice: how its forest is walked.
-
-    A canary has not been promoted: its entry is that of the champion beside which it stands, and `promoted` is when
-    it took its place there. Who answered is always `bundle.id`.
-    """
-
-    bundle: Bundle
-    entry: Entry
-    since: datetime
-    promoted: datetime
-    choice: Choice
-    role: Role = "champion"
-
-    def evaluator_for(self, rows: int) -> Name:
-        """The evaluator to predict so many rows with; all give the same bits."""
-        return self.choice.of(rows)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why what the ledger says does not serve; number and bundle are None where the ledger cannot be read."""
-
-    number: int | None
-    bundle: str | None
-    at: datetime
-    why: str
-
-
-@dataclass(frozen=True)
-class Swap:
-    """What one load did: the predictor that serves now, and the one that served before."""
-
-    now: Predictor
-    before: Predictor | None
-
-    @property
-    def changed(self) -> bool:
-        return self.now is not self.before
 
 
 class Predictors:
@@ -93,15 +43,12 @@ class Predictors:
         self.settled = False  # every horizon was looked at once since the start
         self.refusals: dict[str, Refusal] = {}
         self.observers: list[Callable[[str, Swap], None]] = []  # told of each swap, on the loader thread
-        self.beside = beside
+        self.challengers = Challengers(registry, clock, evaluators, beside, RETRY)
         self._registry = registry
         self._declared = tuple(horizons)
         self._clock = clock
         self._evaluators = evaluators
         self._audit = audit
-        self._chance = random.Random()
-        self._challengers = Challengers(registry, clock, RETRY)
-        self._challenger: dict[str, tuple[Challenger, Predictor | None]] = {}
         self._serving: dict[str, Predictor] = {}
         self._unloaded: set[str] = set()  # by somebody's word, so the follower lets them be
         self._loading: str | None = None
@@ -135,27 +82,9 @@ class Predictors:
         raise Problem(503, "no-bundle-serves", why, headers={"retry-after": "60"}, horizon=horizon)
 
     def choose(self, horizon: str) -> Predictor:
-        """Who answers this request: the champion, or the canary for its share of requests; raises as `serving`.
-
-        By chance and not by turns: clients ask in cycles, and every twentieth request might be one symbol's.
-        """
+        """Who answers this request: the champion, or the canary for its share of requests; raises as `serving`."""
         champion = self.serving(horizon)
-        share = self.beside.canary
-        if not share or self._chance.random() >= share:
-            return champion
-        return self.standing(horizon) or champion
-
-    def challenger(self, horizon: str) -> Challenger | None:
-        """The newest bundle that never served, None where there is none or nothing looks for it."""
-        return self._challenger[horizon][0] if horizon in self._challenger else None
-
-    def standing(self, horizon: str) -> Predictor | None:
-        """The challenger as it answers, in shadow or as canary; None where none can."""
-        return self._challenger[horizon][1] if horizon in self._challenger else None
-
-    def in_shadow(self, horizon: str) -> Predictor | None:
-        """The challenger that scores what the champion answers; None where none does."""
-        return self.standing(horizon) if self.beside.shadow else None
+        return self.challengers.canary(horizon) or champion
 
     def status(self, horizon: str) -> Status:
         """`serving` wins: a horizon whose newest bundle was refused still serves the one before."""
@@ -194,6 +123,7 @@ class Predictors:
         button at once go one back, not two. 404 for an unknown horizon, 409 where there is nothing to go back to.
         """
         self._require(horizon)
+        self._unloaded.discard(horizon)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._loader, self._roll_back, horizon, why, by, number)
 
@@ -202,17 +132,17 @@ class Predictors:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                for horizon in self.horizons():
-                    if horizon in self._unloaded:
-                        continue
+                wanted = [horizon for horizon in self.horizons() if horizon not in self._unloaded]
+                for horizon in wanted:
                     # What is refused was logged there; the other horizons load all the same.
                     with suppress(Problem):
                         await loop.run_in_executor(self._loader, self._load, horizon, FOLLOWER, RETRY)
-                    if self.beside.shadow or self.beside.canary:
-                        await loop.run_in_executor(self._loader, self._look_beside, horizon)
-            except (OSError, RegistryError):
+                self.settled = True  # challengers are proved after that: nobody waits for them
+                for horizon in wanted:
+                    await loop.run_in_executor(self._loader, self._look_beside, horizon)
+            except OSError:
                 log.exception("the registry cannot be read; what serves keeps serving")
-            self.settled = True
+                self.settled = True
             await asyncio.sleep(seconds)
 
     def close(self) -> None:
@@ -251,7 +181,7 @@ class Predictors:
         finally:
             self._loading = None
         self._serving[horizon] = now
-        self._challenger.pop(horizon, None)  # it stood beside the champion before
+        self.challengers.drop(horizon)  # it stood beside the champion before
         self.refusals.pop(horizon, None)
         swap = Swap(now, before)
         self._tell(horizon, swap, by)
@@ -260,7 +190,7 @@ class Predictors:
     def _unload(self, horizon: str, by: str) -> None:
         """On the loader thread, so that no load is half done."""
         self._unloaded.add(horizon)
-        self._challenger.pop(horizon, None)
+        self.challengers.drop(horizon)
         if before := self._serving.pop(horizon, None):
             event(logging.WARNING, "a bundle is unloaded", horizon=horizon, bundle=before.bundle.id, by=by)
             told = {"bundle": before.bundle.id, "number": before.entry.number}
@@ -280,7 +210,10 @@ class Predictors:
         before = None if swap.before is None else {"bundle": swap.before.bundle.id, "number": swap.before.entry.number}
         self._record(by, "serve", before, {"bundle": entry.id, "number": entry.number}, **facts)
         for observer in self.observers:
-            observer(horizon, swap)
+            try:
+                observer(horizon, swap)
+            except Exception:  # the swap is done: who follows it must not undo it, nor end the follower
+                log.exception("a swap could not be followed", extra={"fields": {"horizon": horizon}})
 
     def _roll_back(self, horizon: str, why: str, by: str, number: int | None) -> Swap:
         """On the loader thread."""
@@ -289,44 +222,34 @@ class Predictors:
             found = newest.number if newest else 0
             if number is not None and number != found:
                 raise LedgerMoved(f"the ledger of {horizon} is at number {found}, not {number}: look at it again")
-            self._registry.load(horizon, self._registry.previous(horizon)).verify()
+            self._proved(horizon, self._registry.previous(horizon))
             self._registry.rollback(horizon, why, by=by, over=found)
         except LedgerMoved as error:
             raise Problem(409, "ledger-moved", str(error), horizon=horizon) from error
-        except (RegistryError, BundleError) as error:
+        except Exception as error:  # whatever is wrong with a bundle or the ledger, what serves must keep serving
             raise Problem(409, "no-rollback", f"{error}; nothing is changed", horizon=horizon) from error
         return self._load(horizon, by)
-
-    def _look_beside(self, horizon: str) -> None:
-        """On the loader thread: the challenger of what serves now."""
-        champion = self._serving.get(horizon)
-        if champion is None:
-            return
-        known = self.challenger(horizon)
-        found = self._challengers.find(horizon, champion.bundle, known)
-        if found is None:
-            self._challenger.pop(horizon, None)
-        elif found is not known:
-            self._challenger[horizon] = found, self._stand(found, champion)
-
-    def _stand(self, challenger: Challenger, champion: Predictor) -> Predictor | None:
-        if challenger.bundle is None:
-            return None
-        bundle, now = challenger.bundle, challenger.seen
-        choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=False)
-        return Predictor(bundle, champion.entry, now, now, choice, "canary")
 
     def _prove(self, horizon: str, entry: Entry, before: Predictor | None) -> Predictor:
         """Load a bundle, replay its golden data from bars to predictions, and ask it once."""
         promoted = next(past.at for past in self._registry.ledger(horizon) if past.id == entry.id)
         if before is not None and before.entry.id == entry.id:
             return Predictor(before.bundle, entry, before.since, promoted, before.choice)
-        bundle = self._registry.load(horizon, entry.id)
-        bundle.verify()
-        bundle.warm()
+        bundle = self._proved(horizon, entry.id)
         quiet = not (self.settled and self._serving)
         choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=quiet)
         return Predictor(bundle, entry, self._clock.now(), promoted, choice)
+
+    def _proved(self, horizon: str, id: str) -> Bundle:
+        bundle = self._registry.load(horizon, id)
+        bundle.verify()
+        bundle.warm()
+        return bundle
+
+    def _look_beside(self, horizon: str) -> None:
+        """On the loader thread, so that no swap comes between."""
+        if (champion := self._serving.get(horizon)) is not None:
+            self.challengers.look(horizon, champion)
 
     def _refuse(self, horizon: str, entry: Entry | None, error: Exception) -> Problem:
         """Record and log why the ledger's word is not followed."""

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 
 Key = tuple[str | None, datetime | None]  # symbol and bar of a row, None where the client did not say
 

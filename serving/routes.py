@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from quant.panel import moment
 from serving import rows, views
 from serving.messages import (
     Health,
@@ -28,7 +29,10 @@ def _predictors(request: Request) -> Predictors:
 
 def _health(request: Request, predictors: Predictors) -> Health:
     state = request.app.state
-    return views.health(predictors, state.store, state.started_at, state.clock.now())
+    newest = {name: moment(one.bars.newest) for name, one in state.live.horizons.items() if one.bars.newest is not None}
+    kept = state.prediction_log
+    trouble = kept.problem if kept is not None else None
+    return views.health(predictors, state.store, state.started_at, state.clock.now(), newest, trouble)
 
 
 Serving = Annotated[Predictors, Depends(_predictors)]
@@ -43,7 +47,7 @@ async def page(request: Request, predictors: Serving) -> str:
 @router.get("/health", tags=["health"])
 @router.get("/api/health", include_in_schema=False)
 async def health(request: Request, predictors: Serving) -> Health:
-    """Whether the process lives, and per horizon: bundle, since when, age of the model. Always 200."""
+    """Whether the process lives, and per horizon: bundle, since when, age of model and data. Always 200."""
     return _health(request, predictors)
 
 

@@ -12,7 +12,8 @@ from resources.clock import Clock
 from serving.batching import Batcher
 from serving.limits import Gate
 from serving.metrics import Metrics
-from serving.predictors import Predictor, Predictors
+from serving.predictor import Predictor
+from serving.predictors import Predictors
 from serving.record import Key, Record, Scored
 
 

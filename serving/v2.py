@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request, Response
 
 from serving.messages import Live, Ready
-from serving.predictors import Predictor, Predictors
+from serving.predictor import Predictor
+from serving.predictors import Predictors
 from serving.problems import documented
 from serving.v2_codec import OUTPUT
 from serving.v2_infer import wrong_version

@@ -64,19 +64,16 @@ def _array(at: int, tensor: Tensor, raw: memoryview | None, factors: Sequence[st
 
 
 def _listed(at: int, tensor: Tensor, count: int) -> np.ndarray:
-    """The values of `data`, flat or by row, float64."""
-    data: list[Any] | None = tensor.data
-    if data is None:
+    """The values of `data`, flat or by row, float64 [count]."""
+    if tensor.data is None:
         raise _refused(at, "data", "has no values: send data, or binary_data_size and bytes behind the JSON")
-    if data and isinstance(data[0], list):
-        if any(not isinstance(row, list) or len(row) * len(data) != count for row in data):
-            raise _refused(at, "data", f"its rows do not make {tensor.shape}")
-        data = [value for row in data for value in row]
-    elif any(isinstance(value, list) for value in data):
-        raise _refused(at, "data", "mixes rows and values")
-    if len(data) != count:
-        raise _refused(at, "data", f"has {len(data)} values, the shape {tensor.shape} has {count}")
-    return np.array(data, np.float64)  # None becomes NaN
+    try:
+        values = np.array(tensor.data, np.float64)  # None becomes NaN
+    except ValueError as error:
+        raise _refused(at, "data", "has rows of different lengths, or rows and values mixed") from error
+    if values.size != count or (values.ndim == 2 and len(values) != tensor.shape[0]):
+        raise _refused(at, "data", f"has shape {list(values.shape)}, the tensor {tensor.shape}")
+    return values.reshape(-1)
 
 
 def _joined(inputs: Sequence[Tensor], arrays: Sequence[np.ndarray], factors: Sequence[str]) -> np.ndarray:

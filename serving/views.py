@@ -1,16 +1,25 @@
 """What the predictors are doing, as the messages that clients read."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from quant.bundle import Bundle
 from serving.messages import BesideChampion, Health, HorizonHealth, Loaded, Model, OtherBars
-from serving.predictors import Predictors, Swap
+from serving.predictor import Swap
+from serving.predictors import Predictors
 
 
-def health(predictors: Predictors, store: Path, started_at: datetime, now: datetime) -> Health:
-    """`degraded`: something serves, but a newest bundle is refused; `empty`: nothing serves."""
-    horizons = {name: _horizon(predictors, name, now) for name in predictors.horizons()}
+def health(
+    predictors: Predictors,
+    store: Path,
+    started_at: datetime,
+    now: datetime,
+    newest: Mapping[str, datetime],
+    log_problem: str | None,
+) -> Health:
+    """`degraded`: something serves, but a newest bundle is refused; `empty`: nothing serves. newest: bar by horizon."""
+    horizons = {name: _horizon(predictors, name, now, newest.get(name)) for name in predictors.horizons()}
     if not predictors.settled:
         status = "starting"
     elif not predictors.ready():
@@ -23,6 +32,7 @@ def health(predictors: Predictors, store: Path, started_at: datetime, now: datet
         started_at=started_at,
         uptime_seconds=(now - started_at).total_seconds(),
         horizons=horizons,
+        log_problem=log_problem,
     )
 
 
@@ -70,10 +80,10 @@ def loaded(horizon: str, swap: Swap) -> Loaded:
 
 
 def _challenger(predictors: Predictors, horizon: str) -> BesideChampion | None:
-    found = predictors.challenger(horizon)
+    found = predictors.challengers.known(horizon)
     if found is None:
         return None
-    share = 0.0 if found.problem else predictors.beside.canary
+    share = 0.0 if found.problem else predictors.challengers.options.canary
     status = "refused" if found.problem else "canary" if share else "shadow"
     return BesideChampion(bundle=found.id, status=status, share=share, problem=found.problem)  # type: ignore[arg-type]
 
@@ -88,13 +98,15 @@ def _other(bundle: Bundle, horizon: str) -> OtherBars:
     )
 
 
-def _horizon(predictors: Predictors, horizon: str, now: datetime) -> HorizonHealth:
+def _horizon(predictors: Predictors, horizon: str, now: datetime, newest: datetime | None) -> HorizonHealth:
     predictor, refusal = predictors.get(horizon), predictors.refusals.get(horizon)
     return HorizonHealth(
         status=predictors.status(horizon),
-        bundle=predictor.entry.id if predictor else None,
+        bundle=predictor.bundle.id if predictor else None,
         number=predictor.entry.number if predictor else None,
         since=predictor.since if predictor else None,
         model_age_seconds=(now - predictor.promoted).total_seconds() if predictor else None,
+        newest_bar=newest,
+        data_age_seconds=(now - newest).total_seconds() if newest else None,
         problem=refusal.why if refusal else None,
     )

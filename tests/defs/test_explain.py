@@ -19,7 +19,7 @@ from quant.forest_choice import fixed
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.prediction_log import LAYOUT, frame, table
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 from serving.record import Record
 from tests.serving.conftest import random_bars, recipe, train
 

@@ -68,6 +68,7 @@ def test_any_threshold_with_any_missing_type_and_default_side_decides_alike(miss
         {"objective": "regression", "reg_sqrt": True},
         {"objective": "regression_l1"},
         {"objective": "huber"},
+        {"objective": "fair"},
         {"objective": "quantile", "alpha": 0.7},
         {"objective": "binary", "sigmoid": 0.5},
         {"objective": "cross_entropy"},
@@ -76,6 +77,7 @@ def test_any_threshold_with_any_missing_type_and_default_side_decides_alike(miss
         {"objective": "gamma"},
         {"objective": "tweedie"},
         {"objective": "lambdarank"},
+        {"objective": "rank_xendcg"},
         {"objective": "regression", "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
         {"objective": "regression", "boosting": "dart", "drop_rate": 0.5},
     ],
@@ -113,6 +115,27 @@ def test_an_evaluator_built_on_one_thread_serves_another(evaluator):
         loader.submit(compiled.warm, evaluator).result()
         found = compute.submit(compiled.leaves, X, evaluator).result()
     np.testing.assert_array_equal(found, booster.predict(X, pred_leaf=True))
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_read_only_and_unaligned_rows_and_a_forest_from_a_file_give_the_same_bits(evaluator):
+    booster = train({"objective": "regression", "num_leaves": 15}, 20, categories=True)
+    X, compiled = adversarial(booster, 100), forest.compile(booster)
+    client = np.frombuffer(b"!" + X.tobytes(), np.float32, offset=1).reshape(X.shape)  # as a request's body holds them
+    assert not client.flags.writeable
+    assert not client.flags.aligned
+    for made in (compiled, Forest.loads(compiled.dumps())):
+        assert made.predict(client, evaluator).tobytes() == compiled.predict(X, evaluator).tobytes()
+        np.testing.assert_array_equal(made.leaves(client, evaluator), booster.predict(X, pred_leaf=True))
+
+
+def test_the_native_walk_has_one_compiled_form_so_none_is_compiled_under_load():
+    forest.compile(train({"objective": "regression"}, 2)).warm("native")
+    from quant import forest_native
+
+    for walk in (forest_native._totals, forest_native._leaves):
+        assert len(walk.signatures) == 1
+        assert not walk._can_compile  # another type of argument is an error
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)

@@ -40,6 +40,7 @@ MODELS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_no_leaf_of_ten_million_differs_from_lightgbms():
     each, seen = -(-PAIRS // len(MODELS)), 0
     for number, (what, (params, trees, categories, models)) in enumerate(MODELS.items()):

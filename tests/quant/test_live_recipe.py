@@ -8,6 +8,7 @@ import pytest
 
 from quant import live_recipe
 from quant.across import Other
+from quant.dense import DenseBars
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import names
 from quant.live_recipe import LiveRecipe
@@ -82,7 +83,7 @@ def _advanced(made: Recipe, bars: pl.DataFrame, hourly: pl.DataFrame, piece: int
     for start in range(0, len(slots), piece):
         these = slots[start : start + piece]
         here = bars.filter(pl.Series(np.isin(instants(bars["timestamp"]), these)))
-        told = live.advance(these, here, lambda _, wanted: hourly)
+        told = live.advance(DenseBars.of(here, these, made.symbols), lambda _, wanted: hourly)
         for at in range(len(these)):
             if start + at >= made.lookback:
                 of, X = told.matrix(at)
@@ -96,7 +97,8 @@ def test_rows_of_the_live_recipe_have_the_bits_of_the_window(piece: int) -> None
     bars = _bars(RECIPE.grid)
     hourly = resample(bars, RECIPE.grid, Grid(XNYS, "1h"))
     expected_keys, expected = RECIPE.rows(bars, others={"1h": hourly})
-    assert expected.shape[0] > 300 and np.isnan(expected).mean() < 0.3
+    assert expected.shape[0] > 300
+    assert np.isnan(expected).mean() < 0.3
     assert len(expected) < bars.filter(pl.col("timestamp") >= expected_keys["timestamp"][0]).height - 20, "bounds bite"
 
     keys, found = _advanced(RECIPE, bars, hourly, piece)

@@ -18,7 +18,7 @@ from quant.forest_choice import fixed
 from resources.registry import Entry
 from serving.batching import Batcher
 from serving.metrics import Metrics
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -73,19 +73,21 @@ def test_a_prediction_has_the_same_bits_in_whatever_batch_it_is_made(
     async def work(batcher: Batcher) -> None:
         one = predictor(bundles[0])
         asked = [batcher.now(one, X) if batcher.inline(one, len(X)) else batcher.later(one, X) for X in parts]
-        assert [(await answer).tobytes() for answer in asked] == alone
+        assert [values.tobytes() for values in await asyncio.gather(*asked)] == alone
 
     batching(work, inline=inline)
 
 
-def test_what_arrives_in_one_turn_of_the_event_loop_is_one_batch_per_bundle(bundles: list[Bundle]) -> None:
+def test_of_one_turn_of_the_event_loop_the_first_is_answered_at_once_and_the_others_in_a_batch_per_bundle(
+    bundles: list[Bundle],
+) -> None:
     rows = np.zeros((2, 3), np.float32)
 
     async def work(batcher: Batcher) -> None:
         for _ in range(3):
             await asyncio.gather(*(batcher.now(predictor(bundle), rows) for bundle in bundles * 5))
 
-    assert batches(batching(work), "event loop") == (6, 60)
+    assert batches(batching(work), "event loop") == (9, 60)
 
 
 def test_what_arrives_while_the_compute_thread_is_busy_makes_its_next_batches_of_bounded_size(
@@ -139,9 +141,47 @@ def test_who_stopped_waiting_takes_nothing_from_the_others(bundles: list[Bundle]
     async def work(batcher: Batcher) -> None:
         one = predictor(bundles[0])
         X = [np.full((2, 3), at, np.float32) for at in range(3)]
-        asked = [batcher.now(one, rows) for rows in X]
+        asked = [asyncio.create_task(batcher.now(one, rows)) for rows in X]
+        await asyncio.sleep(0)
+        assert [answer.done() for answer in asked] == [True, False, False]
         asked[1].cancel()
         assert (await asked[0]).tobytes() == bundles[0].predict_rows(X[0]).tobytes()
         assert (await asked[2]).tobytes() == bundles[0].predict_rows(X[2]).tobytes()
+
+    batching(work)
+
+
+def test_nothing_is_computed_for_who_stopped_waiting_in_the_queue(
+    bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+    predict = Bundle.predict_rows
+
+    def held(self: Bundle, X: np.ndarray, *given: Any) -> np.ndarray:
+        begun.set()
+        assert go_on.wait(10)
+        seen.append(len(X))
+        return predict(self, X, *given)
+
+    monkeypatch.setattr(Bundle, "predict_rows", held)
+
+    async def work(batcher: Batcher) -> None:
+        one = predictor(bundles[0])
+        first = batcher.later(one, np.zeros((5, 3), np.float32))
+        await asyncio.to_thread(begun.wait, 10)
+        gone, stays = (batcher.later(one, np.zeros((rows, 3), np.float32)) for rows in (6, 7))
+        gone.cancel()
+        go_on.set()
+        assert (len(await first), len(await stays)) == (5, 7)
+
+    batching(work)
+    assert seen == [5, 7]
+
+
+def test_a_compute_thread_that_has_ended_leaves_nobody_waiting(bundles: list[Bundle]) -> None:
+    async def work(batcher: Batcher) -> None:
+        batcher._predictors.pool.shutdown()  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await batcher.later(predictor(bundles[0]), np.zeros((5, 3), np.float32))
 
     batching(work)

@@ -3,11 +3,13 @@
 import json
 import logging
 
+import httpx
 import numpy as np
 import pytest
 
 from quant import forest
-from quant.forest_choice import available, fixed
+from quant.forest_choice import available, fastest, fixed
+from resources.inference import Inference
 from serving import evaluators
 from serving.evaluators import EvaluatorError, Evaluators
 from tests.quant.forests import table, train
@@ -85,3 +87,25 @@ def test_whatever_is_chosen_is_warm_and_gives_the_same_bits(tmp_path, small):
         assert small.predict(ROWS[:rows], choice.of(rows)).tobytes() == whole[:rows].tobytes()
     assert set(small._evaluators) >= set(available())
     assert np.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ("mlx", "gpu") if name in available()])
+def test_the_config_fixes_the_evaluator_the_models_show_it_and_answers_keep_their_bits(registry, tmp_path, serve, name):
+    answers = {}
+    for wanted in ("measured", name):
+        with serve(tmp_path, evaluator=wanted) as url, httpx.Client(base_url=url, timeout=30) as client:
+            with Inference(url) as inference:
+                inference.wait_ready(30)
+            shown = client.get("/models/5m").json()["evaluator"]
+            assert shown == (name if wanted == name else _measured(tmp_path))
+            body = client.get("/models/5m/example", params={"section": True}).json()
+            answers[wanted] = [one["prediction"] for one in client.post("/predict", json=body).json()["predictions"]]
+    assert answers["measured"] == answers[name]
+    assert len(answers[name]) > 1
+
+
+def _measured(root):
+    """What the file beside the registry says of its only forest."""
+    (file,) = (root / "evaluators").iterdir()
+    (one,) = json.loads(file.read_text())["shapes"]
+    return str(fastest({name: {int(n): s for n, s in taken.items()} for name, taken in one["seconds"].items()}))

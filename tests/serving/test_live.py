@@ -4,7 +4,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+from websockets.sync.client import connect
 
 from quant.bundle import Bundle
-from resources import arrivals
-from resources.inference import Inference
+from quant.inputs import bar_panel
+from quant.recipe import Recipe
+from resources.arrivals import Arrivals
+from resources.lake import Lake
 from resources.registry import Registry
 from serving.options import read
 
@@ -38,6 +42,14 @@ def push(client: httpx.Client, bars: pl.DataFrame) -> dict[str, Any]:
     return answer.json()
 
 
+def warm(client: httpx.Client, horizon: str = "5m") -> None:
+    """Wait for the live state."""
+    until = time.monotonic() + 60
+    while (answer := client.get(f"/signals/{horizon}")).status_code != 200:
+        assert time.monotonic() < until, answer.text
+        time.sleep(0.02)
+
+
 def section(client: httpx.Client, stamp: datetime) -> dict[str, Any]:
     """The signals of a section, once it has closed."""
     until = time.monotonic() + 20
@@ -58,11 +70,9 @@ def unsplit(bars: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture
 def live(registry: Registry, tmp_path: Path, serve: Serve) -> Iterator[httpx.Client]:
-    with serve(tmp_path, live=LIVE) as address:
-        with Inference(address) as inference:
-            inference.wait_ready(30)
-        with httpx.Client(base_url=address, timeout=30) as client:
-            yield client
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        warm(client)
+        yield client
 
 
 def test_signals_of_pushed_sections_have_the_bits_of_predictions_from_the_whole_history(
@@ -79,4 +89,155 @@ def test_signals_of_pushed_sections_have_the_bits_of_predictions_from_the_whole_
         assert [one["symbol"] for one in told["signals"]] == wanted["symbol"].to_list()
         assert [one["prediction"] for one in told["signals"]] == wanted["prediction"].to_list()
         assert told["bundle"] == bundles[0].id
-        assert told["coverage"] == wanted.height / 4 and told["complete"] == (wanted.height == 4)
+        assert told["coverage"] == wanted.height / 4
+        assert told["complete"] == (wanted.height == 4)
+
+
+def test_a_late_bar_restates_what_follows_and_resends_nothing(
+    live: httpx.Client, bundles: list[Bundle], unsplit: pl.DataFrame
+) -> None:
+    whole = unsplit.group_by("timestamp", maintain_order=True).len().filter(pl.col("len") == 4)["timestamp"]
+    stamp, after = next((a, b) for a, b in pairwise(whole[30:]) if b - a == timedelta(minutes=5))
+    now = unsplit.filter(pl.col("timestamp") == stamp)
+    before = unsplit.filter(pl.col("timestamp") < stamp)
+    push(live, before)
+    section(live, before["timestamp"].max())
+    with connect(f"{str(live.base_url).replace('http', 'ws')}/stream?horizon=5m", compression=None) as socket:
+        assert json.loads(socket.recv(10))["type"] == "hello"
+        push(live, now.head(3))
+        told = section(live, stamp)
+        assert (told["complete"], told["coverage"], told["restated_at"]) == (False, 0.75, None)
+        assert len(told["signals"]) == 3
+        assert json.loads(socket.recv(10))["signals"] == told["signals"]
+
+        answer = push(live, now.tail(1))
+        assert (answer["new"], answer["late"]) == (1, 1)
+        again = live.get("/signals/5m").json()["sections"][0]
+        assert again["signals"] == told["signals"]
+        assert again["restated_at"] is not None
+
+        push(live, unsplit.filter(pl.col("timestamp") == after))
+        following = section(live, after)
+        assert json.loads(socket.recv(10))["timestamp"] == following["timestamp"], "nothing was sent in between"
+    expected = bundles[0].predict_bars(unsplit.filter(pl.col("timestamp") <= after), 1)
+    assert [one["prediction"] for one in following["signals"]] == expected["prediction"].to_list()
+    features = live.get("/api/features/" + now["symbol"][3], params={"horizon": "5m"}).json()
+    assert datetime.fromisoformat(features["timestamp"][-2]) == stamp, "the late bar has features too"
+
+
+def test_bars_at_fault_are_named_and_the_others_are_taken(
+    live: httpx.Client, unsplit: pl.DataFrame, tmp_path: Path
+) -> None:
+    stamp = unsplit["timestamp"].unique().sort()[20]
+    good = sent(unsplit.filter(pl.col("timestamp") == stamp))
+    bar = good[0]
+    minute = (stamp + timedelta(minutes=1)).isoformat()
+    future = "2026-12-01T15:00:00+00:00"  # a slot of the calendar
+    bad = [
+        ({**bar, "symbol": "AAB"}, "symbol", "is not a symbol of this horizon"),
+        ({**bar, "timestamp": minute}, "timestamp", "off_grid"),
+        ({**bar, "high": bar["low"] * 0.9}, "bars[{}]", "ohlc_order"),
+        ({**bar, "close": None}, "bars[{}]", "null_price"),
+        ({**bar, "volume": -1}, "volume", "negative_volume"),
+        ({**bar, "vwap": 3.0}, "vwap", "have no column 'vwap'"),
+        ({**bar, "timestamp": future}, "timestamp", "has not ended"),
+    ]
+    answer = live.post("/bars", json={"horizon": "5m", "bars": [*(one for one, _, _ in bad), *good]})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["new"], told["refused_count"]) == (len(good), len(bad))
+    for row, ((_, field, detail), refusal) in enumerate(zip(bad, told["refused"], strict=True)):
+        assert refusal["row"] == row
+        assert refusal["field"].endswith(field.format(row))
+        assert detail in refusal["detail"]
+    assert told["refused"][0]["nearest"] == "AAA"
+
+    answer = live.post("/bars", json={"horizon": "5m", "bars": [one for one, _, _ in bad]})
+    assert answer.status_code == 422
+    assert answer.json()["error_count"] == len(bad)
+    journal = Arrivals(tmp_path).read("5m")
+    assert journal.height == len(good)
+    again = live.post("/bars", json={"horizon": "5m", "bars": good}).json()
+    assert (again["new"], again["same"]) == (0, len(good))
+    twice = live.post("/bars", json={"horizon": "5m", "bars": [good[0], good[0]]}).json()
+    assert (twice["same"], twice["refused"][0]["row"]) == (1, 0)
+    assert "duplicate" in twice["refused"][0]["detail"]
+
+
+def test_pages_of_data_and_features_hold_every_bar_once_from_memory_and_tables(
+    registry: Registry, bundles: list[Bundle], unsplit: pl.DataFrame, tmp_path: Path, serve: Serve
+) -> None:
+    recipe = bundles[0].recipe
+    days = recipe.grid.partition_keys(unsplit["timestamp"].dt.replace_time_zone(None).to_numpy(), "day").tolist()
+    lake = Lake(tmp_path / "lake")
+    layout = {"calendar": {"name": "XNYS"}, "interval": "5m", "bars": "source"}
+    table = unsplit.with_columns(partition=pl.Series(days))
+    stamps = unsplit["timestamp"].unique().sort()
+    lake.write("bars/5m", [table.filter(pl.col("timestamp") <= stamps[-20])], sorted(set(days)), layout)
+    with (
+        serve(tmp_path, live=LIVE.model_copy(update={"keep": 60})) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        warm(client)
+        push(client, unsplit.filter(pl.col("timestamp") > stamps[-20]))
+        section(client, stamps[-1])
+        mine = unsplit.filter(pl.col("symbol") == "CCC").sort("timestamp")
+        times, closes, cursor, pages = [], [], None, 0
+        while True:
+            query = {"horizon": "5m", "limit": 50} | ({"cursor": cursor} if cursor else {})
+            page = client.get("/api/data/CCC", params=query).json()
+            times, closes, pages = page["timestamp"] + times, page["columns"]["close"] + closes, pages + 1
+            if (cursor := page["next"]) is None:
+                break
+        assert [datetime.fromisoformat(stamp) for stamp in times] == mine["timestamp"].to_list()
+        assert closes == mine["close"].to_list()
+        assert pages == -(-mine.height // 50)
+        start, end = mine["timestamp"][-40], mine["timestamp"][-10]
+        query = {"horizon": "5m", "start": start.isoformat(), "end": end.isoformat(), "columns": ["open", "volume"]}
+        page = client.get("/api/data/CCC", params=query).json()
+        assert page["columns"] == {name: mine[name][-40:-10].to_list() for name in ("open", "volume")}
+        assert page["next"] is None
+
+        panel_values = recipe.feature_program.run(
+            bar_panel(
+                unsplit, recipe.grid, slots := stamps_of(recipe, unsplit), recipe.symbols, recipe.feature_program.inputs
+            )
+        )
+        page = client.get("/api/features/CCC", params={"horizon": "5m", "limit": 30}).json()
+        rows = np.searchsorted(
+            slots, np.array([stamp.removesuffix("Z") for stamp in page["timestamp"]], "datetime64[us]")
+        )
+        assert len(rows) == 30
+        for name, values in page["columns"].items():
+            expected = panel_values[name][rows, recipe.symbols.index("CCC")]
+            assert np.array_equal(np.array(values, np.float64), expected, equal_nan=True)
+        told = client.get("/metrics").text
+        assert 'tenor_cache_total{outcome="miss",route="data"}' in told
+        assert client.get("/api/data/CCD", params={"horizon": "5m"}).status_code == 404
+        wrong = client.get("/api/data/CCC", params={"horizon": "5m", "columns": "clsoe"})
+        assert (wrong.status_code, wrong.json()["nearest"]) == (422, "close")
+
+
+def test_a_new_champion_with_other_factors_answers_the_next_section_from_a_warm_state(
+    live: httpx.Client, registry: Registry, unsplit: pl.DataFrame, train_bundle: Callable[..., Bundle]
+) -> None:
+    factors = {"smooth": "mean(rank(momentum), 9)", "volume_ratio": "volume_ratio"}
+    other = train_bundle(unsplit, factors, ())
+    whole = unsplit.group_by("timestamp", maintain_order=True).len().filter(pl.col("len") == 4)["timestamp"]
+    stamps = whole[60:62]
+    push(live, unsplit.filter(pl.col("timestamp") <= stamps[0]))
+    section(live, stamps[0])
+    registry.write(other, {})
+    registry.promote("5m", other.id, "better")
+    assert live.post("/models/5m/load").json()["changed"]
+    push(live, unsplit.filter(pl.col("timestamp") > stamps[0], pl.col("timestamp") <= stamps[1]))
+    told = section(live, stamps[1])
+    assert told["bundle"] == other.id
+    expected = other.predict_bars(unsplit.filter(pl.col("timestamp") <= stamps[1]), 1)
+    assert [one["prediction"] for one in told["signals"]] == expected["prediction"].to_list()
+
+
+def stamps_of(recipe: Recipe, bars: pl.DataFrame) -> np.ndarray:
+    """The slots of a market's span."""
+    days = recipe.grid.session_dates(bars["timestamp"].dt.replace_time_zone(None).to_numpy())
+    return recipe.grid.slots(days.min().item(), days.max().item())

@@ -27,7 +27,7 @@ from resources.registry import Entry, Registry
 from serving.challengers import differs
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, frame, table
-from serving.predictors import Predictor
+from serving.predictor import Predictor
 from serving.record import Record
 
 Serve = Callable[..., AbstractContextManager[str]]
