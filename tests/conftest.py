@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+SHIPPED = Path(__file__).parents[1] / "conf"  # Tenor's own config, whatever TENOR_CONF says
+
 
 @pytest.fixture(scope="session")
 def market_data() -> Path:

@@ -15,7 +15,6 @@ import pytest
 from assets import names, partitions
 from assets.plan import Plan
 from conf.compose import compose
-from conf.files import home
 from defs.graph import build
 from quant.grid import CalendarSpec, Grid
 from resources.clock import FixedClock
@@ -25,7 +24,9 @@ from resources.registry import Registry
 from resources.settings import OVERRIDES_VARIABLE
 from resources.sources.synthetic import SyntheticSource
 from resources.vectors import Vectors
+from tests.conftest import SHIPPED
 
+OURS = ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", OVERRIDES_VARIABLE)
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 FEW = ["features=[few]", "factors=[few]"]
 SMALL = [
@@ -125,18 +126,24 @@ Make = Callable[..., Pipeline]
 File = Callable[[pl.DataFrame], list[str]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def configs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of Tenor's config folder with a small set of features and one of factors, and no store named."""
+@pytest.fixture(scope="session")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of Tenor's config folder with a small set of features and one of factors."""
+    folder = tmp_path_factory.mktemp("configs") / "conf"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (folder / "features" / "few.yaml").write_text(FEW_FEATURES)
+    (folder / "factors" / "few.yaml").write_text(FEW_FACTORS)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(configs: Path) -> Iterator[None]:
+    """That folder is the config, and no store is named. For one file at a time: the next one may have another."""
     with pytest.MonkeyPatch.context() as patch:
-        for variable in ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", OVERRIDES_VARIABLE):
+        for variable in OURS:
             patch.delenv(variable, raising=False)
-        folder = tmp_path_factory.mktemp("configs") / "conf"
-        shutil.copytree(home(), folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-        (folder / "features" / "few.yaml").write_text(FEW_FEATURES)
-        (folder / "factors" / "few.yaml").write_text(FEW_FACTORS)
-        patch.setenv("TENOR_CONF", str(folder))
-        yield folder
+        patch.setenv("TENOR_CONF", str(configs))
+        yield
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from conf.compose import compose
-from conf.files import home
 from defs.processes import Processes
 from defs.service import start_service
 from resources.dagster_storage import REPOSITORY
 from resources.inference import Inference
 from resources.settings import OVERRIDES_VARIABLE
+from tests.conftest import SHIPPED
 
 OURS = ("TENOR_CONF", "TENOR_HOME", "TENOR_DATABASE_URL", "DAGSTER_HOME", OVERRIDES_VARIABLE)
 STRUCTURAL = ["source.sessions=24", "source.symbols=3"]
@@ -42,30 +42,43 @@ partition: day
 Tenor = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def configs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of Tenor's config folder, named by TENOR_CONF, in which one YAML file adds the horizon 30m."""
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in OURS:
-            patch.delenv(variable, raising=False)
-        folder = tmp_path_factory.mktemp("configs") / "conf"
-        shutil.copytree(home(), folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-        (folder / "horizon" / "30m.yaml").write_text(HALF_HOUR)
-        patch.setenv("TENOR_CONF", str(folder))
-        patch.setenv("TENOR_HOME", str(tmp_path_factory.mktemp("nothing") / "store"))
-        patch.setenv("COLUMNS", "200")
-        yield folder
+@pytest.fixture(scope="session")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of Tenor's config folder in which one YAML file adds the horizon 30m."""
+    folder = tmp_path_factory.mktemp("configs") / "conf"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (folder / "horizon" / "30m.yaml").write_text(HALF_HOUR)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tenor() -> Tenor:
+def settings(configs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the environment says: that folder, and a store in which there is nothing."""
+    nothing = tmp_path_factory.mktemp("nothing") / "store"
+    return {"TENOR_CONF": str(configs), "TENOR_HOME": str(nothing), "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(settings: dict[str, str]) -> Iterator[None]:
+    """This process has those settings. For one file at a time: the next one may have others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in OURS:
+            patch.delenv(variable, raising=False)
+        for variable, value in settings.items():
+            patch.setenv(variable, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tenor(settings: dict[str, str]) -> Tenor:
     """Run the command line as a process of its own, with TENOR_HOME at `root`."""
 
     def run(*words: str, root: Path | None = None, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if name not in OURS}
         store = {"TENOR_HOME": str(root)} if root else {}
         return subprocess.run(
             [sys.executable, "-m", "defs.cli", *words],
-            env={**os.environ, **store},
+            env={**kept, **settings, **store},
             cwd=REPOSITORY,
             capture_output=True,
             text=True,

@@ -1,5 +1,5 @@
 """The small pipelines of tests/assets, to plant leaks in."""
 
-from tests.assets.conftest import configs, file, market, pipeline
+from tests.assets.conftest import configs, environment, file, market, pipeline
 
-__all__ = ["configs", "file", "market", "pipeline"]
+__all__ = ["configs", "environment", "file", "market", "pipeline"]
