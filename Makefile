@@ -34,8 +34,8 @@ run: setup  ## materialize HORIZONS (default 5m,1h) on synthetic bars and fetch 
 up: setup  ## start the Dagster UI, its daemon and the inference service; Ctrl-C stops them
 	@$(BIN)/tenor up $(ARGS)
 
-test: setup  ## run the default test suite
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: setup  ## run the default test suite, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: setup  ## run the slower checks
 	@$(BIN)/python -m pytest -m slow $(ARGS)
