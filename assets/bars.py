@@ -27,6 +27,8 @@ from resources.progress import Progress
 from resources.settings import Settings
 from resources.sources import Source, open_source
 
+ALWAYS = "always"  # the one partition of the splits and dividends
+
 # Slots read at a time: a few weeks of minutes, or a daily history whole.
 SLOTS_PER_CHUNK = 8192
 
@@ -91,6 +93,9 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
+        if source is not None:  # for the service, which adjusts what is pushed
+            declared = source.actions().with_columns(partition=pl.lit(ALWAYS))
+            lake.write(names.table("actions", horizon), [declared], [ALWAYS], layout)
         if account.incoming and not account.kept.total():
             raise dg.Failure(_refusal(horizon, account), allow_retries=False)
         return dg.MaterializeResult(

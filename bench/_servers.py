@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from serving.options import read
+
 ROOT = Path(__file__).parents[1]
 MLSERVER = "1.7.1"
 NULL = """
@@ -54,11 +56,14 @@ def running(words: list[str], ready: str, log: Path, cwd: Path = ROOT) -> Iterat
 
 
 @contextmanager
-def tenor(store: Path) -> Iterator[int]:
-    """The service over a store, as it is configured; its port."""
+def tenor(store: Path, *, predictions: bool = True) -> Iterator[int]:
+    """The service over a store, as it is configured but for its prediction log; its port."""
     port = free_port()
+    options = read()
+    options = options.model_copy(update={"log": options.log.model_copy(update={"predictions": predictions})})
     words = [sys.executable, "-m", "serving", "--store", str(store), "--port", str(port)]
-    with running(words, f"http://127.0.0.1:{port}/ready", store / "service.log"):
+    words += ["--options", options.model_dump_json()]
+    with running(words, f"http://127.0.0.1:{port}/ready", store / f"service{port}.log"):
         yield port
 
 

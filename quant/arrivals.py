@@ -1,8 +1,11 @@
 """What a horizon's arrivals say in the end: of each bar the newest values, known since they first came."""
 
+import numpy as np
 import polars as pl
 
+from quant.adjust import adjust
 from quant.bars import KEY
+from quant.grid import Grid
 
 
 def settled(arrivals: pl.DataFrame) -> pl.DataFrame:
@@ -20,3 +23,26 @@ def settled(arrivals: pl.DataFrame) -> pl.DataFrame:
 def overlaid(bars: pl.DataFrame, arrivals: pl.DataFrame) -> pl.DataFrame:
     """Bars of a source with arrivals (settled) in the place of those of the same key; columns are those of either."""
     return pl.concat([bars.join(arrivals, on=KEY, how="anti"), arrivals], how="diagonal_relaxed")
+
+
+def stepped(bars: pl.DataFrame, before: pl.DataFrame, actions: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+    """New bars whose factors also hold the splits and dividends since the bars before them, as `adjust` makes them.
+
+    bars: with the factors of their symbols' bars before; before: each symbol's newest bar before its first of `bars`.
+    Both are rows of the bars table. Symbols without an action in between come back as they are.
+    """
+    if actions.is_empty() or before.is_empty():
+        return bars
+    since = before.select("symbol", since=pl.Series(_sessions(before, grid), dtype=pl.Date))
+    newest = bars.select("symbol", until=pl.Series(_sessions(bars, grid), dtype=pl.Date))
+    spans = newest.group_by("symbol").agg(pl.col("until").max()).join(since, on="symbol")
+    due = actions.join(spans, on="symbol").filter(pl.col("date") > pl.col("since"), pl.col("date") <= pl.col("until"))
+    if due.is_empty():
+        return bars
+    touched = pl.col("symbol").is_in(due["symbol"].unique().implode())
+    made = adjust(bars.filter(touched), actions, grid, before.filter(touched)).select(bars.columns)
+    return pl.concat([bars.filter(~touched), made])
+
+
+def _sessions(bars: pl.DataFrame, grid: Grid) -> np.ndarray:
+    return grid.session_dates(bars["timestamp"].dt.replace_time_zone(None).to_numpy())

@@ -25,6 +25,7 @@ class Live:
         self.names, self.symbols = tuple(names), tuple(symbols)
         self._native = native
         self._runs = [Run(code, max(len(symbols), 1)) for code in native.stages]
+        self._groups = {code: _groups(code.stage.outside) for code in native.stages}
         self._past = {step: self._rest(step, slots) for step, slots in self._read_back().items()}
 
     def advance(self, panel: Panel) -> dict[str, Floats]:
@@ -66,9 +67,13 @@ class Live:
             known = mx.concatenate([mx.array(self._past[arg]), lazy[arg]])
             return known[len(known) - len(panel.time) - lag : len(known) - lag]
 
-        for step in code.stage.outside:
-            args = (read(plain(arg), lag) for arg, lag in zip(step.args, step.lags, strict=True))
-            lazy[step] = compute(step, self.symbols, *args)
+        for group in self._groups[code]:
+            given = [[read(plain(arg), lag) for arg, lag in zip(step.args, step.lags, strict=True)] for step in group]
+            if len(group) == 1:
+                lazy[group[0]] = compute(group[0], self.symbols, *given[0])
+            else:
+                rows = compute(group[0], self.symbols, mx.concatenate([arg for [arg] in given]))
+                lazy |= zip(group, mx.split(rows, len(group)), strict=True)
         mx.eval(*lazy.values())
         made |= {step: np.array(values) for step, values in lazy.items()}
 
@@ -105,3 +110,22 @@ class Live:
 
     def _rest(self, step: Step, slots: int) -> Floats:
         return np.full((slots, len(self.symbols)), self._native.rest[step], np.float32)
+
+
+def _groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps in an order in which each follows its arguments; those that do the same to one argument are together.
+
+    A row of a section depends on no other row, so such steps are one, of all their rows: at a single slot it is the
+    number of operations that costs.
+    """
+    found: list[list[Step]] = []
+    waiting = list(steps)
+    while waiting:
+        ready = [step for step in waiting if not any(plain(arg) in waiting for arg in step.args)]
+        alike: dict[object, list[Step]] = {}
+        for step in ready:
+            together = step.op == "section" and len(step.args) == 1
+            alike.setdefault((step.op, step.fixed) if together else step, []).append(step)
+        found += alike.values()
+        waiting = [step for step in waiting if step not in ready]
+    return found

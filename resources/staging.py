@@ -108,7 +108,7 @@ def _statistics(rows: pl.DataFrame) -> str:
         "maxValues": rows.select(pl.col("^timestamp$").max()),
     }
     values = {
-        name: {column: f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" for column, value in frame.row(0, named=True).items() if value}
+        name: {one.name: f"{one[0]:%Y-%m-%dT%H:%M:%S.%fZ}" for one in frame if one[0] is not None}
         for name, frame in bounds.items()
     }
     return json.dumps({"numRecords": rows.height, "nullCount": {}, **values})

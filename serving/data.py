@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime
 
 from serving import live_read
-from serving.live_messages import PushBars, Pushed, Series, Signals
+from serving.live_messages import Moment, PushBars, Pushed, Series, Signals
 from serving.live_read import Page, Window
 from serving.problems import LISTED, Problem, documented, field_error, refuse_fields
 
@@ -18,9 +17,9 @@ JSON = "application/json"
 router = APIRouter()
 
 Limit = Annotated[int, Query(ge=1, description="rows of one answer, the newest of the range")]
-From = Annotated[AwareDatetime | None, Query(description="bars that start at this time or later")]
-To = Annotated[AwareDatetime | None, Query(description="bars that start before this time")]
-Cursor = Annotated[AwareDatetime | None, Query(description="`next` of the answer before: the rows before that one's")]
+From = Annotated[Moment | None, Query(description="bars that start at this time or later")]
+To = Annotated[Moment | None, Query(description="bars that start before this time")]
+Cursor = Annotated[Moment | None, Query(description="`next` of the answer before: the rows before that one's")]
 Columns = Annotated[list[str] | None, Query(description="only these columns; repeatable")]
 
 

@@ -54,8 +54,11 @@ class Evaluators:
                 near = nearest(wanted, self._known)
                 return fastest(self._known[near]) if near else fixed("native")
             self._known[wanted] = measure(forest, rows)
-            self._write()
             event(logging.INFO, "evaluators measured", shape=wanted, choice=str(fastest(self._known[wanted])))
+            try:
+                self._write()
+            except OSError as error:  # no reason to refuse a bundle
+                event(logging.WARNING, "timings of evaluators cannot be kept: the next start measures", why=str(error))
         return fastest(self._known[wanted])
 
     def _write(self) -> None:

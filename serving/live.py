@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from serving.scoring import Scorer
 from serving.stream import Hub
 
 MOMENT = 0.02  # seconds between looks whether the models of the start serve
+MANY = 2_000  # bars: more are checked beside the event loop
 PIECE = 20_000  # rows of a table taken at once: readers wait as long
 
 
@@ -61,6 +63,7 @@ class LiveService:
         self._metrics, self._hub = metrics, hub
         self._journals: dict[str, Journal] = {}
         self._making = threading.Lock()
+        self._checking = asyncio.Lock()
         self._during: list[tuple[str, pl.DataFrame]] | None = None  # what comes while a world is made
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tables: asyncio.Task[None] | None = None
@@ -130,7 +133,9 @@ class LiveService:
             why = f"the bars of {name} are made of those of {horizon.finer}: push these"
             raise Problem(409, "resampled-horizon", why, horizon=name, finer=horizon.finer)
         now = self._clock.now()
-        pushed = check(sent, horizon.rules, horizon.bars, horizon.jumps, now)
+        async with self._checking:
+            told = (sent, horizon.rules, horizon.bars, horizon.jumps, now)
+            pushed = check(*told) if len(sent) <= MANY else await asyncio.to_thread(check, *told)
         if pushed.columns["symbol"]:
             if name not in self._journals:
                 self._journals[name] = Journal(self.store.root, name)
@@ -151,6 +156,8 @@ class LiveService:
             return Taken(0, 0, 0, 0, 0)
         if self._during is not None:
             self._during.append((name, frame))
+        if name not in self.horizons:  # its model was unloaded meanwhile: the journal has them
+            return Taken(0, 0, 0, 0, frame.height)
         taken = self.horizons[name].feed.put(frame, now)
         if taken.new or taken.revised:
             self.sections.came(name, frame, now)
@@ -238,6 +245,7 @@ class LiveService:
             await asyncio.to_thread(self._make, True)
             return
         horizon.version, horizon.jumps = version, Jumps(horizon.bars, stored.jumps)
+        horizon.rules = replace(horizon.rules, actions=stored.actions)
         changed = []
         for piece in stored.bars.sort("timestamp").iter_slices(PIECE):
             change = await asyncio.to_thread(horizon.bars.put, piece)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ VALUES = (*PRICES, "volume", "price_factor", "volume_factor")
 AHEAD = timedelta(days=8)  # slots made at once: over any weekend and holiday
 
 RECENT = REACH  # slots in which a symbol that is traded at all has a bar; those that tell a jump
+
+_serials = count()
 
 Places = npt.NDArray[np.intp]
 
@@ -49,6 +52,7 @@ class LiveBars:
         self.place = {symbol: column for column, symbol in enumerate(self.symbols)}
         self.names = (*VALUES, *self.extras)
         self.time: Instants = np.empty(0, "datetime64[us]")
+        self.serial = next(_serials)  # no other memory of this process has it
         self.changes = np.zeros(len(self.symbols), np.int64)  # per symbol, how often its bars have changed
         self._values = np.empty((len(self.names), 0, len(self.symbols)))
         self._known = np.empty((0, len(self.symbols)), np.int64)
@@ -168,6 +172,14 @@ class LiveBars:
             column = self.place[symbol]
             there = self._known[:, column] != NEVER
             return self.time[there], self._values[:, there, column], self._known[there, column]
+
+    def newest_of(self, columns: Places) -> Instants:
+        """The newest slot with a bar of these symbols, NaT where there is none."""
+        with self._lock:
+            rows = self._newest[columns]
+            found = np.full(len(columns), np.datetime64("NaT", "us"))
+            found[rows >= 0] = self.time[rows[rows >= 0]]
+            return found
 
     def factors(self, columns: Places, stamps: Instants) -> dict[str, npt.NDArray[np.float64]]:
         """The adjustment factors that bars to come have, float64 [N]: those of their symbols' bars just before."""

@@ -99,7 +99,7 @@ def opened(store: Store, name: str, spec: Spec, keep: int, deadline: timedelta) 
     bars = LiveBars(spec.grid, symbols, extras, spec.keep)
     bars.put(stored.bars)
     feed = Feed(name, spec.grid, bars, members_of(bars.place, None, symbols, spec.grid), deadline, finer is not None)
-    rules = Rules(spec.grid, spec.needed, extras, spec.max_jump)
+    rules = Rules(spec.grid, spec.needed, extras, spec.max_jump, stored.actions)
     held = Spec(spec.grid, symbols, extras, spec.keep, spec.needed, spec.max_jump)
     return LiveHorizon(name, held, finer, version, bars, feed, rules, Jumps(bars, stored.jumps), deque(maxlen=keep))
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant.adjust import no_actions
-from quant.arrivals import settled
+from quant.adjust import ACTIONS, no_actions
+from quant.arrivals import settled, stepped
 from quant.bars import BARS, KEY, known
 from quant.grid import Grid
 from quant.jumps import PAST, judge
@@ -26,10 +26,14 @@ NO_JUMPS = pl.DataFrame(schema={"symbol": pl.String(), "timestamp": BARS["timest
 
 @dataclass(frozen=True)
 class Stored:
-    """Bars as they are on the disk: rows of the bars table, and those told jumps (symbol, timestamp, scaled close)."""
+    """Bars as they are on the disk: rows of the bars table, and those told jumps (symbol, timestamp, scaled close).
+
+    actions: the splits and dividends that the source declares, those to come too.
+    """
 
     bars: pl.DataFrame
     jumps: pl.DataFrame
+    actions: pl.DataFrame
 
 
 class Store:
@@ -68,15 +72,15 @@ class Store:
         fine_grid = self.grid(finer)
         table = self._table(horizon, since)
         if fine_grid is None:
-            return Stored(table, NO_JUMPS)
+            return Stored(table, NO_JUMPS, no_actions())
         # Bins of the table's newest session may have grown since, and later ones are not in it.
         start = None if newest is None else _before(grid, newest, 0)
         fine = self._merged(finer, fine_grid, start, max_jump).bars
         if fine.is_empty():
-            return Stored(table, NO_JUMPS)
+            return Stored(table, NO_JUMPS, no_actions())
         made = resample(fine, fine_grid, grid)
         rest = table.join(made, on=KEY, how="anti")
-        return Stored(pl.concat([rest, made], how="diagonal_relaxed").sort(KEY), NO_JUMPS)
+        return Stored(pl.concat([rest, made], how="diagonal_relaxed").sort(KEY), NO_JUMPS, no_actions())
 
     def _table(self, horizon: str, since: datetime | None) -> pl.DataFrame:
         if since is None:
@@ -90,12 +94,14 @@ class Store:
         if since is not None:
             came = came.filter(pl.col("timestamp") >= since)
         came = came.filter(pl.Series(grid.contains(came["timestamp"].to_numpy()), dtype=pl.Boolean))
-        told = self._rejected_jumps(horizon, since)
-        return (
-            Stored(table, told)
-            if came.is_empty()
-            else _overlaid(table, known(settled(came), grid), told, grid, max_jump)
-        )
+        told, actions = self._rejected_jumps(horizon, since), self._actions(horizon)
+        if came.is_empty():
+            return Stored(table, told, actions)
+        return _overlaid(Stored(table, told, actions), known(settled(came), grid), grid, max_jump)
+
+    def _actions(self, horizon: str) -> pl.DataFrame:
+        name = f"actions/{horizon}"
+        return self.lake.scan(name).select(ACTIONS.names()).collect() if self.lake.exists(name) else no_actions()
 
     def _rejected_jumps(self, horizon: str, since: datetime | None) -> pl.DataFrame:
         name = f"rejected/{horizon}"
@@ -105,13 +111,12 @@ class Store:
         return rows.select(NO_JUMPS.columns).collect().unique(KEY, keep="last")
 
 
-def _overlaid(
-    table: pl.DataFrame, came: pl.DataFrame, told: pl.DataFrame, grid: Grid, max_jump: float | None
-) -> Stored:
+def _overlaid(stored: Stored, came: pl.DataFrame, grid: Grid, max_jump: float | None) -> Stored:
     """The table with what arrived: equal bars stay as they are known there, new ones carry the factors on.
 
     What is a jump against the bars before it leaves the table's bar where there is one, as in the bars step.
     """
+    table, told = stored.bars, stored.jumps
     factors = ["price_factor", "volume_factor"]
     values = [name for name in came.columns if name not in (*KEY, "known_at")]
     there = table.select(*KEY, *factors, _was=pl.struct([name for name in values if name in table.columns]))
@@ -121,7 +126,13 @@ def _overlaid(
 
     def over(bars: pl.DataFrame) -> pl.DataFrame:
         rows = pl.concat([table.join(bars, on=KEY, how="anti"), bars], how="diagonal_relaxed").sort(KEY)
-        return rows.with_columns(pl.col(factors).forward_fill().over("symbol").fill_null(1.0))
+        fresh = rows.with_columns(_fresh=pl.col("price_factor").is_null())
+        fresh = fresh.with_columns(pl.col(factors).forward_fill().over("symbol").fill_null(1.0))
+        new, old = fresh.filter("_fresh"), fresh.filter(~pl.col("_fresh"))
+        first = new.group_by("symbol").agg(first=pl.col("timestamp").min())
+        before = old.join(first, on="symbol").filter(pl.col("timestamp") < pl.col("first"))
+        before = before.sort("timestamp").group_by("symbol").last().drop("first")
+        return pl.concat([old, stepped(new, before, stored.actions, grid)]).drop("_fresh").sort(KEY)
 
     rows = over(came)
     if max_jump is not None:
@@ -132,7 +143,7 @@ def _overlaid(
         jumps = judge(scaled.filter("_came"), past, no_actions(), grid, max_jump).jumps
         rows = over(came.join(jumps, on=KEY, how="anti"))
         told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps.select(NO_JUMPS.columns)])
-    return Stored(rows.drop("_came"), told)
+    return Stored(rows.drop("_came"), told, stored.actions)
 
 
 def _before(grid: Grid, bar: datetime, slots: int) -> datetime:

@@ -1,10 +1,21 @@
 """What the live routes take and answer, as typed JSON."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from serving.messages import FieldError, Message, Number
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
 class PushedBar(BaseModel):
@@ -14,7 +25,7 @@ class PushedBar(BaseModel):
     __pydantic_extra__: dict[str, Number | None]
 
     symbol: str
-    timestamp: AwareDatetime = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
+    timestamp: Moment = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
     open: Number | None
     high: Number | None
     low: Number | None

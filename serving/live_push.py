@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from quant.adjust import no_actions
+from quant.arrivals import stepped
 from quant.bars import KEY, PRICES
 from quant.grid import Grid
 from quant.jumps import PAST, judge
@@ -25,12 +26,17 @@ _FIELDS = {"null_key": "timestamp", "off_grid": "timestamp", "negative_volume": 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the bars of a horizon must be. needed: extra columns that expressions read; known: all there are."""
+    """What the bars of a horizon must be, and how they are adjusted.
+
+    needed: extra columns that expressions read; known: all there are. actions: splits and dividends that the source
+    declares.
+    """
 
     grid: Grid
     needed: tuple[str, ...]
     known: tuple[str, ...]
     max_jump: float | None
+    actions: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def check(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps
     refused = _misnamed(sent, rules, bars)
     rows = np.array([row for row in range(len(sent)) if row not in refused], np.intp)
     names = [sent[row].symbol for row in rows]
-    stamps = np.array([sent[row].timestamp.astimezone(UTC).replace(tzinfo=None) for row in rows], "datetime64[us]")
+    stamps = np.array([sent[row].timestamp.replace(tzinfo=None) for row in rows], "datetime64[us]")
     values = np.array([_values(sent[row], bars) for row in rows], np.float64).reshape(len(rows), len(_names(bars)))
     fine = _fine(stamps, values, rules.grid)
     bad, well = np.flatnonzero(~fine), np.flatnonzero(fine)
@@ -67,6 +73,7 @@ def check(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps
     symbols = [names[at] for at in good]
     columns = np.array([bars.place[symbol] for symbol in symbols], np.intp)
     frame = _frame(symbols, stamps[good], values[good], columns, bars, rules.grid, now)
+    frame = _adjusted(frame, columns, rules, bars)
     journal = {"symbol": symbols, "timestamp": stamps[good].astype(np.int64).tolist()}
     for number, name in enumerate(_names(bars)):
         held = values[good, number]
@@ -166,10 +173,13 @@ def _fine(stamps: Instants, values: np.ndarray, grid: Grid) -> npt.NDArray[np.bo
 
 def _repeated(rows: Sequence[int], symbols: Sequence[str], stamps: Instants, values: np.ndarray) -> dict[int, str]:
     """By row, why one is left aside whose key comes again later."""
+    keys = list(zip(symbols, stamps.astype(np.int64).tolist(), strict=True))
+    if len(set(keys)) == len(keys):
+        return {}
     last: dict[tuple[str, int], int] = {}
     found = {}
     for at in reversed(range(len(rows))):
-        kept = last.setdefault((symbols[at], int(stamps[at].astype(np.int64))), at)
+        kept = last.setdefault(keys[at], at)
         if kept != at:
             equal = np.array_equal(values[at], values[kept], equal_nan=True)
             found[rows[at]] = "duplicate" if equal else "duplicate_key"
@@ -212,4 +222,26 @@ def _frame(
             **{name: pl.Series(held) for name, held in bars.factors(columns, stamps).items()},
             "known_at": pl.Series(known).dt.replace_time_zone("UTC"),
         }
+    )
+
+
+def _adjusted(frame: pl.DataFrame, columns: npt.NDArray[np.intp], rules: Rules, bars: LiveBars) -> pl.DataFrame:
+    """The rows in their order, with the splits and dividends between them and their symbols' bars before."""
+    if rules.actions.is_empty() or frame.is_empty():
+        return frame
+    slots = instants(frame["timestamp"])
+    newest = bars.newest_of(columns)
+    follows = ~np.isnat(newest) & (newest < slots)
+    if not follows.any():
+        return frame
+    order = pl.int_range(pl.len()).alias("_order")
+    held = frame.with_columns(order)
+    new = held.filter(pl.Series(follows, dtype=pl.Boolean))
+    before = bars.frame(np.unique(newest[follows]), new["symbol"].unique().sort().to_list())
+    before = before.sort("timestamp").group_by("symbol").last()
+    # Of the bars before, each symbol's own newest: other symbols' slots hold older ones of it, which sort before.
+    return (
+        pl.concat([held.filter(~pl.Series(follows)), stepped(new, before, rules.actions, rules.grid)])
+        .sort("_order")
+        .drop("_order")
     )

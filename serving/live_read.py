@@ -92,7 +92,7 @@ def bars_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Source:
             time, cut, found, known[cut].view("datetime64[us]"), bars.time[0] if len(bars.time) else None, page
         )
 
-    return Source((id(bars), held.version, int(bars.changes[bars.place[page.symbol]])), read)
+    return Source((bars.serial, held.version, int(bars.changes[bars.place[page.symbol]])), read)
 
 
 def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Source:
@@ -112,7 +112,7 @@ def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Sour
         found = {name: values[cut, history.names.index(name)].astype(np.float64) for name in names}
         return _rows(time, cut, found, None, history.since, page)
 
-    return Source((id(history), held.version, history.version), read)
+    return Source((held.version, history.version), read)
 
 
 def bars_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: Rows) -> Rows:

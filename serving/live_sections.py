@@ -137,9 +137,11 @@ class Sections:
                 horizon.bars.put(horizon.remade(world.horizons[horizon.finer].bars, slots))
             self._feed_coarser(world, horizon, slots, now)
             if predictor := self._predictor(world, name):
-                pieces = await self._run(world.state_of(predictor).advance, closed[-1].slot)
+                state = world.state_of(predictor)
+                pieces = await self._run(state.advance, closed[-1].slot)
                 await self._signal(horizon, predictor, pieces, closed, now)
-            self._metrics.section_seconds.labels(name).observe(time.perf_counter() - began)
+                self._metrics.section_seconds.labels(name).observe(time.perf_counter() - began)
+                await self._run(state.remember)
         for state in horizon.states.values():
             if state.stale:
                 await self._run(state.refresh)

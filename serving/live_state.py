@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from quant.recipe import Recipe
 from serving.live_bars import LiveBars
 
 PIECE = 64  # slots at once: their values stay in the cache, which takes a third of the time of all at once
+
+
+_versions = count()
 
 
 class LiveState:
@@ -29,6 +33,7 @@ class LiveState:
         self._bars, self._others = bars, others
         self._reach = recipe.lookback + keep
         self._live = LiveRecipe(recipe)
+        self._unkept: list[tuple[LiveRows, int]] = []
 
     def advance(self, to: np.datetime64) -> list[LiveRows]:
         """Go on to a slot in memory: what its slots gave, a few at a time; nothing where it stands there already.
@@ -46,19 +51,28 @@ class LiveState:
         skip = self.recipe.lookback if self.position is None else 0
         if self.position is None:
             self.features.forget()
+            self._unkept.clear()
         for start in range(0, len(slots), PIECE):
+            self.remember()
             piece = slots[start : start + PIECE]
             rows = self._live.advance(self._bars.dense(piece, self.recipe.symbols), self._elsewhere)
             self.position = piece[-1]
-            self.features.put(rows, max(0, skip - start))
+            self._unkept.append((rows, max(0, skip - start)))
             if start + PIECE > skip:
                 found.append(rows)
         return found
+
+    def remember(self) -> None:
+        """Put the features of the last piece into the history: nobody's signals wait for it."""
+        for rows, skip in self._unkept:
+            self.features.put(rows, skip)
+        self._unkept.clear()
 
     def refresh(self) -> None:
         """Make the state anew where a bar before its position has changed."""
         if self.stale and self.position is not None:
             self.advance(self.position)
+            self.remember()
 
     def _lags(self, to: np.datetime64) -> bool:
         if self.position is None:
@@ -84,13 +98,13 @@ class FeatureHistory:
         self._rows = np.zeros(shape[:2], bool)
         self._time: Instants = np.empty(0, "datetime64[us]")
         self._lock = threading.Lock()
-        self.version = 0  # how often it has changed
+        self.version = next(_versions)  # another after each change, and in no other history of this process
 
     def forget(self) -> None:
         """Hold nothing."""
         with self._lock:
             self._time = self._time[:0]
-            self.version += 1
+            self.version = next(_versions)
 
     def put(self, rows: LiveRows, skip: int) -> None:
         """Take the features of slots that follow, less the first `skip`."""
@@ -109,7 +123,7 @@ class FeatureHistory:
             self._values[had : had + len(slots)] = values
             self._rows[had : had + len(slots)] = rows.rows[skip:]
             self._time = np.concatenate([self._time, slots])
-            self.version += 1
+            self.version = next(_versions)
 
     @property
     def since(self) -> np.datetime64 | None:

@@ -107,8 +107,8 @@ def build(
         state = LiveState(recipe, horizon.bars, {other: horizons[other].bars for other in recipe.reads}, options.keep)
         if horizon.feed.closed is not None:
             state.advance(horizon.feed.closed)
+            state.remember()
         horizon.states[key_of(recipe)] = state
-        follow(horizon, predictor)
     return World(horizons)
 
 

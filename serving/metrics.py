@@ -9,6 +9,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from serving.histogram import LoopHistogram
+
 disable_created_metrics()  # a second series per series, which nobody asks for
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,26 +28,26 @@ class Metrics:
         self.requests = Counter(
             "tenor_requests_total", "Requests answered", ["route", "method", "status"], registry=registry
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = LoopHistogram(
             "tenor_request_seconds",
             "From a request's headers to its answer",
-            ["route"],
+            "route",
             buckets=LATENCY,
             registry=registry,
         )
         self.rows = Counter("tenor_predictions_total", "Rows predicted", ["horizon", "route"], registry=registry)
-        self.score_seconds = Histogram(
+        self.score_seconds = LoopHistogram(
             "tenor_score_seconds",
             "From rows to predictions, waiting included",
-            ["horizon"],
+            "horizon",
             buckets=LATENCY,
             registry=registry,
         )
-        self.batch_rows = Histogram(
-            "tenor_batch_rows", "Rows predicted in one pass", ["where"], buckets=ROWS, registry=registry
+        self.batch_rows = LoopHistogram(
+            "tenor_batch_rows", "Rows predicted in one pass", "where", buckets=ROWS, registry=registry
         )
-        self.batch_requests = Histogram(
-            "tenor_batch_requests", "Requests predicted in one pass", ["where"], buckets=ROWS, registry=registry
+        self.batch_requests = LoopHistogram(
+            "tenor_batch_requests", "Requests predicted in one pass", "where", buckets=ROWS, registry=registry
         )
         self.waiting = Gauge("tenor_waiting_requests", "Requests that wait for the compute thread", registry=registry)
         self.waiting_rows = Gauge("tenor_waiting_rows", "Rows that wait for the compute thread", registry=registry)

@@ -31,11 +31,12 @@ async def predict(request: Request, body: Annotated[PredictBody, Body()]) -> Res
     state = request.app.state
     check_sizes(state.options.limits, body)
     predictor = state.predictors.choose(body.horizon)
-    if isinstance(body, PredictRows):
+    if isinstance(body, PredictRows) and len(body.rows) <= state.options.batching.inline_rows:
         keys, X = rows.rows_of(predictor.bundle, body)
     else:
+        rows_of = rows.rows_of if isinstance(body, PredictRows) else bars.rows_of
         async with state.gate.waiting():
-            keys, X = await state.predictors.compute(bars.rows_of, predictor.bundle, body)
+            keys, X = await state.predictors.compute(rows_of, predictor.bundle, body)
     scored = await state.scorer.score(predictor, X, route=ROUTE, request_id=request.state.request_id, keys=keys)
     return Response(_answer(predictor, keys, X, scored), media_type="application/json")
 

@@ -1,8 +1,8 @@
 """Every answer, kept: what was predicted from what by which bundle, in the Delta table predictions/<horizon>.
 
-The event loop puts records into a bounded queue and never waits; one thread takes them out in small slices (a long
-Python loop there would hold up the event loop), adds what the challenger says of the same rows, and appends to the
-table every few seconds. Any number of instances append to one table; each adds files of its own.
+The event loop puts records into a bounded queue and never waits; one thread takes them out now and then, adds what the
+challenger says of the same rows, and appends to the table. Any number of instances append to one table; each adds files
+of its own.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, date, datetime
 from itertools import chain
 
 import numpy as np
@@ -23,17 +23,20 @@ from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.record import Record
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = (date.min - EPOCH.date()).days, (date.max - EPOCH.date()).days  # days that Python and the table can hold
+INSTANT = pl.Datetime("us", "UTC")
 LAYOUT = {"format": "predictions-1"}
 SCHEMA: dict[str, pl.DataType] = {
     "signal": pl.String(),
     "request": pl.String(),
-    "at": pl.Datetime("us", "UTC"),  # when the answer was made
+    "at": INSTANT,  # when the answer was made
     "route": pl.String(),
     "bundle": pl.String(),
     "number": pl.Int64(),  # entry of the ledger, a canary's and a shadow's: the champion's beside it
     "role": pl.String(),  # champion, canary, or shadow: nobody was told
     "symbol": pl.String(),
-    "timestamp": pl.Datetime("us", "UTC"),  # the bar's
+    "timestamp": INSTANT,  # the bar's
     "prediction": pl.Float64(),
     "coverage": pl.Float64(),
     "inputs_hash": pl.String(),  # 16 hex digits of BLAKE2b over the row's float32
@@ -41,8 +44,9 @@ SCHEMA: dict[str, pl.DataType] = {
     "seconds": pl.Float64(),  # to the answer; null in shadow
     "partition": pl.String(),  # the UTC day of `at`
 }
-PAUSE = 0.1  # seconds between looks at the queue
-SLICE = 256  # records turned into a frame at once: well under a millisecond without the event loop
+PAUSE = 1.0  # seconds between looks at the queue
+YIELD = 0.001  # seconds between slices, in which the event loop has the interpreter to itself
+SLICE = 4096  # records turned into a frame at once: fewer would cost more, more would hold up the event loop
 
 
 def table(horizon: str) -> str:
@@ -109,6 +113,7 @@ class PredictionLog:
                 groups.setdefault(id(record.predictor), []).append(record)
             for records in groups.values():
                 self._add(records)
+            time.sleep(YIELD)
 
     def _add(self, records: Sequence[Record]) -> None:
         """Add the frame of records of one predictor, and of its challenger's answers."""
@@ -170,39 +175,49 @@ class PredictionLog:
 
 def inputs_hashes(X: np.ndarray) -> list[str]:
     """Of each row of X float32 [N, F]: 16 hex digits, the same for every NaN."""
-    plain = np.where(np.isnan(X), np.float32(np.nan), X)
-    return [hashlib.blake2b(row, digest_size=8).hexdigest() for row in plain]
+    data = memoryview(np.where(np.isnan(X), np.float32(np.nan), X).tobytes())
+    size = len(data) // len(X)
+    return [hashlib.blake2b(data[at : at + size], digest_size=8).hexdigest() for at in range(0, len(data), size)]
 
 
 def frame(records: Sequence[Record], X: np.ndarray, *, keep: bool) -> pl.DataFrame:
-    """Rows of the log for records of one predictor; X float32 [N, F]: theirs, put together. keep: the inputs too."""
-    predictor, counts = records[0].predictor, [len(record.X) for record in records]
+    """Rows of the log for records of one predictor; X float32 [N, F]: theirs, put together. keep: the inputs too.
+
+    Built of plain lists: what polars evaluates keeps the event loop from the interpreter, a Python loop does not.
+    """
+    predictor, size = records[0].predictor, len(X)
+    rows = [record for record in records for _ in range(len(record.X))]
     keys = list(chain.from_iterable(record.keys or [(None, None)] * len(record.X) for record in records))
-    data = np.ascontiguousarray(X)
-    # What a request says of all its rows is said once and repeated outside Python.
-    requests = pl.DataFrame(
-        {
-            "request": [record.request_id for record in records],
-            "at": [record.at for record in records],
-            "route": [record.route for record in records],
-            "seconds": [record.seconds for record in records],
-        },
-        schema={name: SCHEMA[name] for name in ("request", "at", "route", "seconds")},
-    )
-    if len(data) > len(records):
-        requests = requests[np.repeat(np.arange(len(records)), counts)]
-    first = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-    made = requests.with_columns(
-        pl.Series("row", np.arange(len(data)) - first),
-        pl.Series("symbol", [symbol for symbol, _ in keys], SCHEMA["symbol"]),
-        pl.Series("timestamp", [stamp and stamp.astimezone(UTC) for _, stamp in keys], SCHEMA["timestamp"]),
-        pl.Series("prediction", np.concatenate([record.values for record in records])),
-        pl.Series("coverage", 1.0 - np.isnan(data).mean(axis=1, dtype=np.float64)),
-        pl.Series("inputs_hash", inputs_hashes(data)),
-        pl.Series("inputs", data).arr.to_list() if keep else pl.lit(None, SCHEMA["inputs"]).alias("inputs"),
-        bundle=pl.lit(predictor.bundle.id),
-        number=pl.lit(predictor.entry.number, SCHEMA["number"]),
-        role=pl.lit(predictor.role),
-    )
-    signal = pl.format("{}.{}", "request", "row")
-    return made.with_columns(signal=signal, partition=pl.col("at").dt.strftime("%Y-%m-%d")).select(list(SCHEMA))
+    columns: dict[str, Sequence[object] | np.ndarray | pl.Series] = {
+        "signal": [f"{record.request_id}.{row}" for record in records for row in range(len(record.X))],
+        "request": [record.request_id for record in rows],
+        "at": [_micros(record.at) for record in rows],
+        "route": [record.route for record in rows],
+        "bundle": pl.Series([predictor.bundle.id]).new_from_index(0, size),
+        "number": pl.Series([predictor.entry.number]).new_from_index(0, size),
+        "role": pl.Series([predictor.role]).new_from_index(0, size),
+        "symbol": [symbol for symbol, _ in keys],
+        "timestamp": [stamp and _micros(stamp) for _, stamp in keys],
+        "prediction": np.concatenate([record.values for record in records]),
+        "coverage": 1.0 - np.isnan(X).mean(axis=1, dtype=np.float64),
+        "inputs_hash": inputs_hashes(X),
+        "inputs": pl.Series(np.ascontiguousarray(X)) if keep else pl.Series([None]).new_from_index(0, size),
+        "seconds": [record.seconds for record in rows],
+        "partition": [record.at.date().isoformat() for record in rows],
+    }
+    return pl.DataFrame([_series(name, values) for name, values in columns.items()])
+
+
+def _series(name: str, values: Sequence[object] | np.ndarray | pl.Series) -> pl.Series:
+    kind = SCHEMA[name]
+    if isinstance(values, list) and kind != INSTANT:
+        return pl.Series(name, values, kind)
+    return (pl.Series(name, values, pl.Int64) if kind == INSTANT else pl.Series(name, values)).cast(kind)
+
+
+def _micros(moment: datetime) -> int:
+    """Microseconds since 1970, whatever its zone; OverflowError for one that is outside the years 1 to 9999 in UTC."""
+    passed = moment - EPOCH
+    if not FIRST <= passed.days <= LAST:
+        raise OverflowError(f"{moment} is outside the years 1 to 9999 in UTC")
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds

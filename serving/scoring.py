@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from opentelemetry.trace import Tracer
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
 from conf.options import Options
 from resources.clock import Clock
 from serving.batching import Batcher
+from serving.histogram import Child
 from serving.limits import Gate
 from serving.metrics import Metrics
 from serving.predictor import Predictor
@@ -39,7 +40,7 @@ class Scorer:
         self._metrics = metrics
         self._clock = clock
         self._tracer = tracer
-        self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # binding labels costs more than counting
+        self._counted: dict[tuple[str, str], tuple[Counter, Child]] = {}  # binding labels costs more than counting
 
     async def score(
         self,

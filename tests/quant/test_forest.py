@@ -2,12 +2,15 @@
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import get_args
 
 import lightgbm as lgb
 import mlx.core as mx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from quant import forest
 from quant.forest import Forest, ForestError, Name
@@ -90,6 +93,27 @@ def test_predictions_are_lightgbms_within_1e9_of_the_output_scale(params):
     compiled = forest.compile(booster)
     for evaluator in available():
         assert np.abs(compiled.predict(X, evaluator) - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+@cache
+def _of_every_kind() -> lgb.Booster:
+    return train({"objective": "regression", "num_leaves": 31}, 20, categories=True)
+
+
+@cache
+def _compiled() -> Forest:
+    return forest.compile(_of_every_kind())
+
+
+@given(arrays(np.uint32, array_shapes(min_dims=1, max_dims=1, max_side=20).map(lambda shape: (*shape, 6))))
+@settings(max_examples=200, deadline=None)
+def test_any_bits_of_a_float_fall_into_lightgbms_leaf(bits):
+    booster = _of_every_kind()
+    X = bits.view(np.float32)
+    expected = booster.predict(X, pred_leaf=True)
+    compiled = _compiled()
+    for evaluator in available():
+        np.testing.assert_array_equal(compiled.leaves(X, evaluator), expected)
 
 
 def test_all_evaluators_give_the_same_bits_at_every_batch_size():

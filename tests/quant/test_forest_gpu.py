@@ -25,6 +25,17 @@ extern "C" void walk(
   for (uint32_t pair = 0; pair < threads; ++pair) {%s}
 }
 """
+# The same for CUDA, with the types that MLX declares.
+SOURCE_CUDA = """
+#include <cstdint>
+#include <cooperative_groups.h>
+namespace mlx::core::cu {
+struct Shape { int32_t sizes[10]; __device__ int32_t operator[](size_t axis) const { return sizes[axis]; } };
+__global__ void custom_kernel_walk(
+    const int32_t* keys, const __grid_constant__ Shape keys_shape, const int64_t* nodes,
+    const int32_t* roots, const __grid_constant__ Shape roots_shape, int32_t* ends) {%s}
+}
+"""
 INT32, INT64 = (np.ctypeslib.ndpointer(dtype, flags="C_CONTIGUOUS") for dtype in (np.int32, np.int64))
 
 
@@ -80,6 +91,14 @@ def test_a_forest_that_never_splits_needs_no_kernel(monkeypatch):
     X = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
     made = forest.compile(lgb.train({"objective": "regression", "verbose": -1}, lgb.Dataset(X, np.full(100, 2.5)), 3))
     assert Gpu(made).totals(X).tobytes() == made.evaluator("native").totals(X).tobytes()
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no CUDA compiler here")
+def test_the_cuda_source_compiles_without_a_warning(tmp_path):
+    (tmp_path / "walk.cu").write_text(SOURCE_CUDA % CUDA)
+    nvcc = ["nvcc", "-std=c++17", "-arch=sm_80", "-Werror", "all-warnings", "-ptx", "walk.cu", "-o", "walk.ptx"]
+    subprocess.run(nvcc, cwd=tmp_path, check=True)
+    assert ".entry" in (tmp_path / "walk.ptx").read_text()
 
 
 def test_both_sources_are_the_same_body_with_their_own_thread_number():

@@ -80,6 +80,14 @@ def test_a_damaged_file_is_said_and_measured_again(tmp_path, small, measured, ca
     assert Evaluators(tmp_path).choose(small, ROWS, quiet=True).of(64) == "mlx"
 
 
+def test_timings_that_cannot_be_kept_are_said_and_used_all_the_same(tmp_path, small, measured, caplog):
+    (tmp_path / "evaluators").write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        choice = Evaluators(tmp_path).choose(small, ROWS, quiet=True)
+    assert "the next start measures" in caplog.text
+    assert choice.of(64) == "mlx"
+
+
 def test_whatever_is_chosen_is_warm_and_gives_the_same_bits(tmp_path, small):
     choice = Evaluators(tmp_path).choose(small, ROWS, quiet=True)
     whole = small.predict(ROWS)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from websockets.sync.client import connect
 
+from quant.adjust import ACTIONS, adjust
 from quant.bundle import Bundle
 from quant.inputs import bar_panel
 from quant.recipe import Recipe
@@ -235,6 +236,43 @@ def test_a_new_champion_with_other_factors_answers_the_next_section_from_a_warm_
     assert told["bundle"] == other.id
     expected = other.predict_bars(unsplit.filter(pl.col("timestamp") <= stamps[1]), 1)
     assert [one["prediction"] for one in told["signals"]] == expected["prediction"].to_list()
+
+
+def test_a_split_that_the_source_declares_is_in_the_factors_of_the_bars_pushed_after_it(
+    registry: Registry, bundles: list[Bundle], unsplit: pl.DataFrame, tmp_path: Path, serve: Serve
+) -> None:
+    grid = bundles[0].recipe.grid
+    sessions = grid.session_dates(unsplit["timestamp"].dt.replace_time_zone(None).to_numpy())
+    ex = np.unique(sessions)[4]
+    actions = pl.DataFrame({"symbol": ["BBB"], "date": [ex.item()], "split": [2.0], "dividend": [0.4]})
+    split = pl.Series(sessions >= ex) & (unsplit["symbol"] == "BBB")
+    raw = unsplit.with_columns(
+        *(pl.when(split).then(pl.col(name) / 2).otherwise(pl.col(name)) for name in ("open", "high", "low", "close"))
+    )
+    whole = adjust(raw, actions.cast(ACTIONS), grid)
+    assert whole["price_factor"].n_unique() == 2
+    before = pl.Series(sessions < ex)
+    layout = {"calendar": {"name": "XNYS"}, "interval": "5m", "bars": "source"}
+    days = grid.partition_keys(raw.filter(before)["timestamp"].dt.replace_time_zone(None).to_numpy(), "day").tolist()
+    lake = Lake(tmp_path / "lake")
+    lake.write("bars/5m", [raw.filter(before).with_columns(partition=pl.Series(days))], sorted(set(days)), layout)
+    lake.write("actions/5m", [actions.with_columns(partition=pl.lit("always"))], ["always"], layout)
+    stamps = raw.filter(~before)["timestamp"].unique().sort()
+
+    def tell(client: httpx.Client, stamp: datetime) -> None:
+        told = section(client, stamp)
+        expected = bundles[0].predict_bars(whole.filter(pl.col("timestamp") <= stamp), 1)
+        assert [one["prediction"] for one in told["signals"]] == expected["prediction"].to_list()
+
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        warm(client)
+        for stamp in stamps[:6]:
+            push(client, raw.filter(pl.col("timestamp") == stamp))
+            tell(client, stamp)
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        warm(client)  # bars and arrivals again
+        push(client, raw.filter(pl.col("timestamp") == stamps[6]))
+        tell(client, stamps[6])
 
 
 def stamps_of(recipe: Recipe, bars: pl.DataFrame) -> np.ndarray:

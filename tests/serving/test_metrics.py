@@ -13,7 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from quant.bundle import Bundle
@@ -22,6 +25,8 @@ from resources.inference import Inference
 from resources.registry import Registry
 from serving import tracing
 from serving.access_lines import AccessLines
+from serving.histogram import LoopHistogram
+from serving.metrics import LATENCY
 from tests.serving.conftest import Serve
 
 INFER = "/v2/models/{model}/infer"
@@ -74,6 +79,17 @@ def test_predictions_batches_bundles_and_the_process_are_measured(
     assert found["tenor_ready",] == 1
     assert found["process_cpu_seconds_total",] > 0.1
     assert found["process_resident_memory_bytes",] > 50e6
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.floats(0, 40)), max_size=40))
+def test_our_histogram_says_what_the_librarys_says(observed: list[tuple[str, float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    quick = LoopHistogram("tenor_x_seconds", "X", "route", buckets=LATENCY, registry=ours)
+    slow = Histogram("tenor_x_seconds", "X", ["route"], buckets=LATENCY, registry=theirs)
+    for label, value in observed:
+        quick.labels(label).observe(value)
+        slow.labels(label).observe(value)
+    assert sorted(generate_latest(ours).splitlines()) == sorted(generate_latest(theirs).splitlines())
 
 
 def test_lines_over_the_budget_are_counted_and_failures_have_a_budget_of_their_own(

@@ -167,11 +167,12 @@ def test_a_record_that_no_table_can_hold_costs_itself_alone(kept: Kept, bundles:
     kept.log.start()
     kept.log.put(record(by, 1, "good"))
     kept.log.put(record(by, 1, "bad", keys=[("lone \ud800 surrogate", None)]))
-    kept.log.put(record(by, 1, "late", keys=[("AAA", datetime.max.replace(tzinfo=timezone(timedelta(hours=-20))))]))
+    for end, hours in ((datetime.max, -20), (datetime.min, 14)):
+        kept.log.put(record(by, 1, "far", keys=[("AAA", end.replace(tzinfo=timezone(timedelta(hours=hours))))]))
     kept.log.put(record(by, 1, "fine"))
     kept.log.close()
     assert logged(kept.root)["signal"].to_list() == ["fine.0", "good.0"]
-    assert metric(kept.metrics, "tenor_log_dropped_total") == 2
+    assert metric(kept.metrics, "tenor_log_dropped_total") == 3
     assert metric(kept.metrics, "tenor_log_waiting_rows") == 0
 
 

@@ -14,7 +14,6 @@ import pytest
 from quant.bundle import Bundle
 from resources.inference import Inference
 from resources.registry import Registry
-from serving.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,14 +82,6 @@ def test_the_correlation_id_of_a_request_comes_back_and_a_forged_one_does_not(cl
     assert client.get("/models", headers={"x-correlation-id": "run-42"}).headers["x-correlation-id"] == "run-42"
     forged = client.get("/models", headers={"x-correlation-id": 'a", "level": "x'}).headers["x-correlation-id"]
     assert len(forged) == 32
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org"])
-def test_another_machines_address_is_refused_until_it_is_allowed(host: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--host", host])
-    assert caught.value.code == 2
-    assert "--allow-remote" in capsys.readouterr().err
 
 
 def test_the_process_serves_logs_in_json_and_stops_cleanly(
