@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from assets.plan import Plan
-from quant.portfolio import Terms
-from quant.score import Task
-from quant.train import RANKING
+from conf.schema import TripleBarrier
+from quant.portfolio import SetOff, Terms
+from quant.score import Task, task_for
 
 
 def terms(plan: Plan) -> Terms:
@@ -19,13 +19,22 @@ def terms(plan: Plan) -> Terms:
         cost_bps=costs.bps_per_side + costs.spread_bps / 2 + costs.slippage_bps,
         weighting=costs.weighting,
         overnight=costs.overnight,
+        sets_off=_sets_off(plan),
     )
+
+
+def _sets_off(plan: Plan) -> SetOff:
+    """A position that a barrier ends has ended before the next one begins; one entered at a close ends at one."""
+    label = plan.horizon.label
+    if isinstance(label, TripleBarrier):
+        return "never"
+    return "always" if label.entry == "this_close" else "in session"
 
 
 def framed(plan: Plan, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with `crosses` and `closes` (`quant.portfolio.book`), as far as its column `time` says.
 
-    A signal is entered at the open after its bar: a label crosses where that bar and its last one are of two sessions.
+    A label crosses where it is entered (at its bar's close or at the next one's open) in another session than it ends.
     """
     if frame.is_empty():
         return frame.with_columns(crosses=pl.lit(False), closes=pl.lit(False))
@@ -35,15 +44,15 @@ def framed(plan: Plan, frame: pl.DataFrame) -> pl.DataFrame:
     slots = plan.grid.slots(first, last + timedelta(days=10 + 2 * plan.label.lookahead))
     session = plan.grid.session_dates(slots)
     at = np.searchsorted(slots, stamps)
-    entry = np.minimum(at + 1, len(slots) - 1)
+    after = np.minimum(at + 1, len(slots) - 1)
+    entry = at if plan.horizon.label.entry == "this_close" else after
     exit = np.minimum(at + plan.label.lookahead, len(slots) - 1)
     flags = pl.DataFrame(
-        {"time": times, "crosses": session[entry] != session[exit], "closes": session[at] != session[entry]}
+        {"time": times, "crosses": session[entry] != session[exit], "closes": session[at] != session[after]}
     )
     return frame.join(flags, on="time", how="left", maintain_order="left")
 
 
 def task_of(plan: Plan) -> Task:
-    """What the model's predictions are: returns, chances of one above 0, or an order."""
-    objective = plan.horizon.model.objective
-    return "binary" if objective == "binary" else "ranking" if objective in RANKING else "regression"
+    """What the model's predictions are."""
+    return task_for(plan.horizon.model.objective)

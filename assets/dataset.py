@@ -63,13 +63,17 @@ def load(plan: Plan, lake: Lake) -> Dataset:
         X[:, column] = table[name].to_numpy()[kept]
     rows, at = rows[kept], at[kept]
     y, until = rows["label"].to_numpy(), at + rows["ahead"].to_numpy()
+    weight = weights(horizon.model, rows["symbol"].to_numpy(), at, until, ends[at])
+    if horizon.model.objective in RANKING:  # a grade compares the labels of its section: it is known when the last is
+        _, starts, of = np.unique(at, return_index=True, return_inverse=True)
+        until = np.maximum.reduceat(until, starts)[of] if len(at) else until
     symbol, known = rows["symbol"].to_numpy(), ends[at]
     return Dataset(
         names=tuple(factors),
         X=X,
         y=y,
         target=target(y, at, horizon.model),
-        weight=weights(horizon.model, symbol, at, until, known),
+        weight=weight,
         symbol=symbol,
         timestamp=_instants(rows["timestamp"]),
         known=known,

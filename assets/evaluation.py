@@ -53,7 +53,8 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             )
         bundle = registry.load(horizon, id)
         predictions, returns, provenance = beside(registry, horizon, id)
-        found = find(run, data, bundle, predictions, returns, provenance)
+        siblings = len(registry.bundles(horizon)) - 1
+        found = find(run, data, bundle, predictions, returns, provenance, siblings)
         html = render(found, to_yaml(run.horizon))
         return dg.MaterializeResult(
             metadata={

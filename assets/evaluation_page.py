@@ -5,6 +5,11 @@ from assets import page_summary as summary
 from assets.findings import Findings
 from assets.page_style import STYLE
 
+SET_OFF = {
+    "always": "; a tranche that ends is set off against the one that begins",
+    "in session": "; a tranche that ends is set off against the one that begins, but not from a close to the next open",
+    "never": "; each tranche is bought and sold on its own, for its barriers end it when they are reached",
+}
 BOOKS = {
     "rank": "weights by rank within each section",
     "deciles": "the highest tenth against the lowest",
@@ -109,5 +114,5 @@ def _book(found: Findings) -> str:
     night = "held overnight" if terms.overnight else "flat at each session’s end"
     return (
         f"A book of {terms.holding} overlapping tranches, {how}, {night}, less {terms.cost_bps:g} bp of what is traded "
-        "a side. Capital is constant; at a dotted line another fold’s model takes over."
+        f"a side{SET_OFF[terms.sets_off]}. Capital is constant; at a dotted line another fold’s model takes over."
     )

@@ -1,7 +1,7 @@
 """What is known of one bundle: everything its page shows, computed once from its out-of-fold predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,7 @@ class Findings:
     trials: Trials
     explained: Explained
     tested: Mapping[int, list[tuple[np.datetime64, np.datetime64]]]  # first and last bar of each block a fold tests
+    siblings: int  # other bundles of the horizon: choosing among them is luck that no figure here counts
 
 
 def find(
@@ -83,8 +84,11 @@ def find(
     predictions: pl.DataFrame,
     returns: pl.DataFrame | None,
     provenance: Mapping[str, Any],
+    siblings: int = 0,
 ) -> Findings:
-    """predictions: the bundle's out-of-fold frame; returns: (time, a column per trial) of its tuning, if any."""
+    """predictions: the bundle's out-of-fold frame; returns: (time, a column per trial) of its tuning, if any; siblings:
+    how many other bundles of the horizon there are.
+    """
     trading, task = terms(plan), task_of(plan)
     frame = framed(plan, predictions.rename({"prediction": "model"}))
     held = _part(frame.filter(pl.col("fold") == HELD_OUT), trading, task)
@@ -112,9 +116,10 @@ def find(
         by_sections(model, regimes, trading, task),
         by_symbol(model, trading, task),
         window,
-        _trials(first.books["model"], returns),
+        _trials(_mean_of_paths(past, trading, task), returns),
         _explained(bundle, data, held.rows),
         _tested(past),
+        siblings,
     )
 
 
@@ -122,6 +127,13 @@ def _part(rows: pl.DataFrame, trading: Terms, task: Task) -> Part:
     books = {name: book(rows, name, trading) for name in PREDICTORS}
     books["model"] = book(leaning(rows.with_columns(prediction="model"), task), "prediction", trading)
     return Part(rows, score(rows, PREDICTORS, trading, task), books)
+
+
+def _mean_of_paths(past: pl.DataFrame, trading: Terms, task: Task) -> Book:
+    """The model's book as the returns of trials are: where folds are combinatorial, the mean over their paths."""
+    rows = leaning(past.with_columns(prediction="model"), task)
+    books = [book(rows.filter(pl.col("path") == path), "prediction", trading) for path in past["path"].unique().sort()]
+    return replace(books[0], net=np.mean([one.net for one in books], axis=0))
 
 
 def _trials(model: Book, returns: pl.DataFrame | None) -> Trials:

@@ -19,6 +19,7 @@ from quant.bundle import Bundle, BundleError
 from quant.expression import ExpressionError
 from quant.judge import CHALLENGER, CHAMPION, Rule, beats, stands
 from quant.recipe import RecipeError
+from quant.score import leaning, task_for
 from quant.universe import session_of
 from resources.lake import Lake, LakeError
 from resources.registry import JUDGEMENT, Entry, LedgerMoved, Registry, RegistryError
@@ -110,7 +111,7 @@ def _judge(
     except (Incomparable, BundleError, RegistryError, RecipeError, ExpressionError, LakeError) as error:
         why = f"{id} cannot be judged against {champion.id}, which stays champion: {error}"
         return base | {"wins": False, "promotes": False, "sections": 0, "why": why}
-    tries = _tries(registry, plan.horizon.name, id, champion.id, frame) if config.correct_for_tries else 1
+    tries = _tries(registry, plan.horizon.name, id, champion.id, frame, rule) if config.correct_for_tries else None
     verdict = beats(frame, rule, terms(plan), tries=tries, challenger=id, champion=champion.id)
     about = {"promotes": verdict.wins, "tries": tries, "factors of the champion": how}
     return base | _window(frame) | verdict.to_dict() | about
@@ -138,11 +139,16 @@ def _frame(plan: Plan, data: Dataset, bundle: Bundle, rows: np.ndarray) -> pl.Da
             "time": pl.Series(data.timestamp[rows]).dt.replace_time_zone("UTC"),
             "symbol": pl.Series(data.symbol[rows], dtype=pl.String),
             "outcome": data.y[rows],
-            "earned": data.y[rows],
-            CHALLENGER: bundle.predict_rows(data.X[rows]),
+            CHALLENGER: _leaning(bundle, data.X[rows]),
         }
     )
     return framed(plan, frame)
+
+
+def _leaning(bundle: Bundle, X: np.ndarray) -> np.ndarray:
+    """Predictions of rows, above 0 where they say up."""
+    made = pl.DataFrame({"prediction": bundle.predict_rows(X)})
+    return leaning(made, task_for(bundle.manifest["objective"]))["prediction"].to_numpy()
 
 
 def _with_champion(
@@ -150,7 +156,7 @@ def _with_champion(
 ) -> tuple[pl.DataFrame, str]:
     """The frame with the champion's predictions, NaN where it makes none, and where its factors came from."""
     if champion.recipe.to_dict() == bundle.recipe.to_dict():
-        predictions = champion.predict_rows(data.X[rows])
+        predictions = _leaning(champion, data.X[rows])
         return frame.with_columns(pl.Series(CHAMPION, predictions)), "the factor table"
     made = _from_bars(plan, lake, champion, frame["time"])
     found = frame.join(made, on=["time", "symbol"], how="left", maintain_order="left")
@@ -161,7 +167,7 @@ def _from_bars(plan: Plan, lake: Lake, champion: Bundle, times: pl.Series) -> pl
     """What a bundle with other expressions predicts in the sessions of these times: time, symbol, champion."""
     first, last = session_of(pl.Series([times.min(), times.max()]), champion.recipe.grid)
     made = [
-        keys.rename({"timestamp": "time"}).with_columns(pl.Series(CHAMPION, champion.predict_rows(X)))
+        keys.rename({"timestamp": "time"}).with_columns(pl.Series(CHAMPION, _leaning(champion, X)))
         for keys, X in replayed(plan, lake, champion, first, last)
     ]
     if not made:
@@ -174,18 +180,23 @@ def _window(frame: pl.DataFrame) -> dict[str, Any]:
     return {"window": [end.isoformat() for end in ends], "rows": frame.height}
 
 
-def _tries(registry: Registry, horizon: str, id: str, champion: str, frame: pl.DataFrame) -> int:
-    """How many bundles, this one included, were held against the champion on some of these sections."""
+def _tries(registry: Registry, horizon: str, id: str, champion: str, frame: pl.DataFrame, rule: Rule) -> int:
+    """How many judgements, this one included, held a bundle against the champion on some of these sections.
+
+    One more rule for the same bundle is one more try; the same one again is not.
+    """
     first, last = _window(frame)["window"]
     others = 0
     for other in registry.bundles(horizon):
-        if other != id:
-            theirs = [
-                found["window"]
-                for found in registry.judgements(horizon, other)
-                if found["champion"] == champion and "window" in found
-            ]
-            others += any(ends[0] <= last and ends[1] >= first for ends in theirs)
+        rules = {
+            tuple(sorted(found["rule"].items()))
+            for found in registry.judgements(horizon, other)
+            if found["champion"] == champion
+            and "window" in found
+            and found["window"][0] <= last
+            and found["window"][1] >= first
+        }
+        others += len(rules - {tuple(sorted(asdict(rule).items()))} if other == id else rules)
     return others + 1
 
 

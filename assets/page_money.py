@@ -57,6 +57,8 @@ def trials(found: Findings) -> str:
     if lucky is not None:
         rows.append(("probability of backtest overfitting (CSCV)", _figure(lucky.probability)))
         rows.append(("share of splits where the chosen trial lost outside", _figure(lucky.loss)))
+    if found.siblings:
+        rows.append(("other bundles of this horizon; choosing among them is counted nowhere", str(found.siblings)))
     why = f'<p class="empty">{known.why}.</p>' if known.why else ""
     charts = []
     if made:
@@ -64,7 +66,7 @@ def trials(found: Findings) -> str:
     if lucky is not None:
         charts.append(f"<h3>Rank outside of what was best inside, logit</h3>{_logits(lucky.logits)}")
     drawn = f'<div class="two">{"".join(f"<div>{chart}</div>" for chart in charts)}</div>' if charts else ""
-    return why + drawn + page.table(("measure", "value"), rows) + (_best(made, told.get("best")) if made else "")
+    return why + drawn + page.table(("measure", "value"), rows) + (_best(made, told) if made else "")
 
 
 def _scatter(made: list[dict], best: int | None) -> str:
@@ -100,11 +102,12 @@ def _logits(logits: np.ndarray) -> str:
     return plot.svg("logits of the rank outside")
 
 
-def _best(made: list[dict], best: int | None) -> str:
+def _best(made: list[dict], told: dict) -> str:
     """The ten trials with the best scores, the chosen one first."""
     scored = [trial for trial in made if trial.get("value") is not None]
     names = list(dict.fromkeys(name for trial in made for name in trial["params"]))
-    ordered = sorted(scored, key=lambda trial: (trial["number"] != best, -trial["value"]))[:10]
+    sign = 1 if told.get("metric") == "loss" else -1
+    ordered = sorted(scored, key=lambda trial: (trial["number"] != told.get("best"), sign * trial["value"]))[:10]
     rows = [
         [trial["number"], trial["state"], plain(trial["value"])]
         + [

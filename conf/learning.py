@@ -1,5 +1,6 @@
 """How a horizon's model learns: boosting, preprocessing, folds, and the search over them."""
 
+from math import comb
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -8,6 +9,8 @@ from conf.errors import must_be, nearest
 from conf.fields import Amount, Choice, Count, Inside, Share, Whole, Wrong
 from conf.strict import Strict
 from quant.space import Range, Space, Value
+
+MOST_FOLDS: Final = 500  # each trains a model, in every trial
 
 
 class Booster(Strict):
@@ -147,7 +150,7 @@ class WalkForward(Strict):
     """Out-of-fold predictions of blocks of time, each by a model of what lies before it."""
 
     kind: Literal["expanding", "rolling"]
-    count: Count
+    count: Annotated[int, Field(ge=1, le=MOST_FOLDS)]
     share: Inside
     sections: Count | None = None
 
@@ -171,4 +174,6 @@ class Combinatorial(Strict):
     def _some_group_is_learned_from(self) -> "Combinatorial":
         if self.tested >= self.groups:
             raise Wrong(f"leaves none of the {self.groups} groups to learn from", key="tested")
+        if (models := comb(self.groups, self.tested)) > MOST_FOLDS:
+            raise Wrong(f"makes {models:,} models of {self.groups} groups, more than {MOST_FOLDS}", key="tested")
         return self

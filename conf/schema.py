@@ -166,6 +166,7 @@ class Label(_Parameters):
     kind: Literal["expression"]
     name: str
     expr: str
+    entry: Literal["next_open", "this_close"]
 
     @property
     def params(self) -> dict[str, int | float]:

@@ -155,7 +155,7 @@ def judged(judgements: Sequence[Mapping[str, Any]], entries: "Sequence[Entry]") 
         newest = judgements[-1]
         p = "" if newest.get("p") is None else f", p {newest['p']:.3f}"
         against = f"against {newest['champion'][:SHORT]}" if newest["champion"] else "alone"
-        what = "significant" if newest["wins"] else "not significant"
+        what = "significant" if newest["wins"] else "not significant" if p else "not tested"
         told.append(f"{against}: {what}{p}")
     by_hand = [entry for entry in entries if not any(entry.why.startswith(found["why"]) for found in judgements)]
     if by_hand:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from quant.portfolio import Terms, book
-from quant.score import section_ic
+from quant.score import ic_series
 from quant.stats import Mean, lags_for, mean_of
 
 Metric = Literal["rank_ic", "net_return"]
@@ -43,7 +43,7 @@ class Verdict:
     difference: float
     error: float  # Newey-West's, of the difference
     p: float  # of the difference being no more than the margin
-    level: float  # that p was held against: the declared one, divided by the number of tries
+    level: float  # that p was held against: the declared one, or this try's part of it
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: NaN becomes None."""
@@ -56,27 +56,27 @@ def beats(
     rule: Rule,
     terms: Terms,
     *,
-    tries: int = 1,
+    tries: int | None = None,
     challenger: str = "the challenger",
     champion: str = "the champion",
 ) -> Verdict:
     """Judge two columns of predictions, `challenger` and `champion`, on the same rows.
 
-    frame: time, symbol, outcome, what a book needs (see `quant.portfolio.book`), and both predictions; a row that
-    lacks one of them counts for neither, and who predicts the same for all of a section scores 0 there. tries:
-    challengers held against this champion on these sections, this one included; the level is divided by it
-    (Bonferroni), or the best of twenty would win by luck. challenger, champion: what the reason calls them.
+    frame: time, symbol, outcome, what a book needs (see `quant.portfolio.book`), and both predictions, above 0 where
+    they say up; a row that lacks one of them counts for neither, and who predicts the same for all of a section scores
+    0 there. tries: judgements against this champion on these sections, this one included, where they count: see
+    `level_of`. challenger, champion: what the reason calls them.
     """
     both = frame.filter(pl.col(CHALLENGER).is_finite() & pl.col(CHAMPION).is_finite())
     theirs, other = (section_scores(both, column, rule.metric, terms) for column in (CHALLENGER, CHAMPION))
     paired = theirs.join(other, on="time", how="full", coalesce=True, suffix="_champion").sort("time").fill_null(0.0)
     ours, its = paired["score"].to_numpy(), paired["score_champion"].to_numpy()
     difference, p = _test(ours - its, rule.margin, rule, terms)
-    level = rule.level / tries
+    level = rule.level if tries is None else level_of(rule.level, tries)
     why = _too_short(f"{champion} stays champion", difference.n, rule)
     wins = why is None and p <= level
     if why is None:
-        asked = f"level {level:.2g}" + (f": {rule.level:g} divided by {tries} tries" if tries > 1 else "")
+        asked = f"level {level:.2g}" + (f": {rule.level:g} over all tries, this is number {tries}" if tries else "")
         why = (
             f"{challenger} is {'better' if wins else 'not shown to be better'} than {champion} by more than "
             f"{rule.margin:g} ({asked}): {SAID[rule.metric]} {ours.mean():+.4f} against {its.mean():+.4f}, difference "
@@ -101,14 +101,22 @@ def stands(frame: pl.DataFrame, rule: Rule, terms: Terms, *, challenger: str = "
     return Verdict(wins, why, found.n, found.mean, 0.0, found.mean, found.error, p, rule.level)
 
 
+def level_of(level: float, tries: int) -> float:
+    """The level of the k-th try: 6 / (π k)² of `level`. All tries there may ever be add up to `level`, so that the best
+    of many wins by luck no more often than that (level / k would add up without end). A single try costs 0.6 of it.
+    """
+    return level * 6 / (math.pi * tries) ** 2
+
+
 def section_scores(frame: pl.DataFrame, prediction: str, metric: Metric, terms: Terms) -> pl.DataFrame:
     """What one column of predictions scored in each section: (time, score), sections in order.
 
-    rank_ic: sections without a correlation are left out. net_return: of a book traded on it, as a rate a year.
+    rank_ic: sections without a correlation are left out; of one or two symbols, what a section adds to the correlation
+    over time. net_return: of a book traded on it, as a rate a year.
     """
     if metric == "rank_ic":
-        rows = frame.select("time", "outcome", prediction=prediction)
-        return section_ic(rows, "spearman").rename({"ic": "score"})
+        rows = frame.select("time", "symbol", "outcome", prediction=prediction)
+        return ic_series(rows, "spearman").rename({"ic": "score"})
     traded = book(frame, prediction, terms)
     return pl.DataFrame({"time": traded.time, "score": traded.net * traded.per_year})
 
@@ -141,9 +149,7 @@ def _test(series: npt.NDArray[np.float64], margin: float, rule: Rule, terms: Ter
 def _too_short(then: str, sections: int, rule: Rule) -> str | None:
     if sections >= rule.min_sections:
         return None
-    few = f"{then}: {sections} sections have a score there, judging.min_sections asks for {rule.min_sections}"
-    alone = "; a rank IC needs three symbols in a section, judging.metric=net_return does not"
-    return few + (alone if rule.metric == "rank_ic" and not sections else "")
+    return f"{then}: {sections} sections have a score there, judging.min_sections asks for {rule.min_sections}"
 
 
 def _mean(scores: npt.NDArray[np.float64]) -> float:

@@ -54,7 +54,8 @@ class BarrierLabel:
         self, width: Program, text: str, *, profit: float | None, loss: float | None, bars: int, entry: Entry, tie: Tie
     ) -> None:
         barriers = ", ".join(f"{name} {size:g}" for name, size in (("profit", profit), ("loss", loss)) if size)
-        self.text = f"the return from {entry.replace('_', ' ')} until {barriers} times {text}, or {bars} bars"
+        until = f"until {barriers} times {text}, or {bars} bars" if barriers else f"over {bars} bars"
+        self.text = f"the return from {entry.replace('_', ' ')} {until}"
         self.inputs = tuple(dict.fromkeys((*PRICES, *width.inputs)))
         self.lookback, self.lookahead = width.lookback, bars
         self._width, self._entry, self._tie = width, entry, tie

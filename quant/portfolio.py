@@ -3,6 +3,10 @@
 At each section one tranche of 1/h of the capital trades into its weights and holds them for the label's h sections.
 So h tranches are open at a time, and each label's return is earned once, on the capital it had; it is booked at the
 section that opened it. Capital is constant: nothing is reinvested.
+
+A tranche earns from its label's entry to its end and nothing in between two labels: what ends is set off against what
+begins only where both trade at the same price, or, in one session, at prices next to each other. A position carried
+from a close to the next session's open would earn a gap that no label has, so it is sold and bought anew, at full cost.
 """
 
 import math
@@ -17,6 +21,7 @@ from quant.sharpe import sharpe
 
 Floats = npt.NDArray[np.float64]
 Weighting = Literal["rank", "deciles", "proportional"]
+SetOff = Literal["always", "in session", "never"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Terms:
     cost_bps: float  # basis points of what is traded, a side
     weighting: Weighting = "rank"
     overnight: bool = True  # False: no position is held from one session into the next
+    sets_off: SetOff = "always"  # where the end of one tranche meets the beginning of the next, see above
 
     def __post_init__(self) -> None:
         if self.holding < 1:
@@ -81,11 +87,12 @@ def book(frame: pl.DataFrame, prediction: str, terms: Terms) -> Book:
     """Trade on `prediction`.
 
     frame: one row per (`time`, `symbol`), `outcome` (return over the next `holding` sections), the prediction; where
-    nothing is held overnight also `crosses` (the label spans a session's end) and `closes` (the section is the last
-    of its session). A missing return earns nothing. With one symbol there is no section to be neutral in: the book is
-    long or short of it, by the prediction's sign. ValueError where a key comes twice or a column is absent.
+    nothing is held overnight also `crosses` (the label spans a session's end), where tranches are set off in session
+    `closes` (the section is the last of its session). A missing return earns nothing. With one symbol there is no
+    section to be neutral in: the book is long or short of it, by the prediction's sign. ValueError where a key comes
+    twice or a column is absent.
     """
-    needed = ["time", "symbol", "outcome", prediction, *([] if terms.overnight else ["crosses", "closes"])]
+    needed = ["time", "symbol", "outcome", prediction, *_flags(terms)]
     if lacking := [name for name in needed if name not in frame.columns]:
         raise ValueError(f"the frame lacks {', '.join(lacking)}; it has {', '.join(frame.columns)}")
     times, symbols = frame["time"].unique().sort(), frame["symbol"].unique().sort()
@@ -100,10 +107,9 @@ def book(frame: pl.DataFrame, prediction: str, terms: Terms) -> Book:
     h = terms.holding
     before = np.vstack([np.zeros_like(weights[:h]), weights[:-h]])[: len(weights)]
     traded = np.abs(weights - before).sum(axis=1)
-    if not terms.overnight:
-        # What is sold at a close cannot be set off against what is bought at the next open.
-        closing = row[frame["closes"].to_numpy()]
-        traded[closing] = np.abs(weights[closing]).sum(axis=1) + np.abs(before[closing]).sum(axis=1)
+    if terms.sets_off != "always":
+        apart = slice(None) if terms.sets_off == "never" else row[frame["closes"].to_numpy()]
+        traded[apart] = np.abs(weights[apart]).sum(axis=1) + np.abs(before[apart]).sum(axis=1)
     gross = (weights * outcome).sum(axis=1) / h
     return Book(
         times.to_numpy(),
@@ -114,6 +120,11 @@ def book(frame: pl.DataFrame, prediction: str, terms: Terms) -> Book:
         h - 1,
         sections_per_year(times),
     )
+
+
+def _flags(terms: Terms) -> list[str]:
+    """The columns of truth values that these terms need."""
+    return [*([] if terms.overnight else ["crosses"]), *(["closes"] if terms.sets_off == "in session" else [])]
 
 
 def weigh(frame: pl.DataFrame, prediction: str, weighting: Weighting = "rank") -> pl.Series:

@@ -13,6 +13,7 @@ import polars as pl
 from quant.classes import auc, brier, calibration_error, log_loss, reliability
 from quant.portfolio import Terms, book
 from quant.stats import lags_for, mean_of
+from quant.train import RANKING
 
 Task = Literal["regression", "binary", "ranking"]
 MIN_SYMBOLS = 3  # a correlation of two points is always +1 or -1
@@ -37,6 +38,11 @@ def score(
         values = pl.lit(0.0) if name == "zero" else pl.col(name)
         scores[name] = finite(_measure(frame.with_columns(prediction=values), terms, task, baseline=at > 0))
     return scores
+
+
+def task_for(objective: str) -> Task:
+    """What a model of that LightGBM objective predicts: a return, the chance of one above 0, or an order."""
+    return "binary" if objective == "binary" else "ranking" if objective in RANKING else "regression"
 
 
 def leaning(frame: pl.DataFrame, task: Task) -> pl.DataFrame:

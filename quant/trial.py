@@ -15,7 +15,7 @@ from quant.folds import Fold
 from quant.loss import loss
 from quant.portfolio import Terms, book
 from quant.preprocess import Steps
-from quant.score import ic_series
+from quant.score import ic_series, leaning, task_for
 from quant.space import Value
 from quant.train import NO_STEPS, Binned, bin_rows, settings_of
 from quant.tune import Scored
@@ -76,7 +76,8 @@ class Trainer:
         rows_read = binned.preprocess.apply(self._data.X[test])
         predicted = np.asarray(booster.predict(rows_read, num_threads=settings["num_threads"]), np.float64)
         rows = self._data.rows[test].with_columns(prediction=predicted)
-        return Scored(self._score(rows, test, predicted, settings), self._net(rows))
+        leant = leaning(rows, task_for(settings["objective"]))
+        return Scored(self._score(rows, test, predicted, settings), self._net(leant))
 
     def times(self) -> list[np.ndarray]:
         """The sections of each fold's test rows, datetime64, those that `Scored.returns` is of."""
@@ -110,7 +111,10 @@ class Trainer:
             weight = None if data.weight is None else data.weight[test].astype(np.float64)
             return loss(settings["objective"], predicted, data.target[test].astype(np.float64), weight, settings)
         mean = ic_series(rows, METHODS[metric])["ic"].mean()
-        return float(mean) if isinstance(mean, float) else np.nan
+        if isinstance(mean, float):
+            return mean
+        # Who predicts the same for everyone has said nothing: that is no skill, and no reason to fail.
+        return 0.0 if np.ptp(predicted) == 0 else np.nan
 
     def _net(self, rows: pl.DataFrame) -> np.ndarray:
-        return book(rows.with_columns(earned="outcome"), "prediction", self._fixed.terms).net.astype(np.float32)
+        return book(rows, "prediction", self._fixed.terms).net.astype(np.float32)

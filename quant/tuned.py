@@ -49,7 +49,7 @@ class Tuned:
         """(time, "0", "1", …): what each trial would have earned net of costs at each section, null after its pruning.
 
         times: by fold, datetime64, as `quant.trial.Trainer.times` gives them. A section that several folds test (they
-        are combinatorial) has the mean of theirs.
+        are combinatorial) has the mean of theirs, null until all of them have.
         """
         at = np.concatenate(times)
         columns = {}
@@ -59,4 +59,5 @@ class Tuned:
             padded[: len(known)] = known
             columns[str(trial.number)] = pl.Series(padded).fill_nan(None)
         frame = pl.DataFrame({"time": pl.Series(at).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), **columns})
-        return frame.group_by("time").mean().sort("time")
+        whole = pl.when(pl.all().null_count() == 0).then(pl.all().mean())
+        return frame.group_by("time").agg(whole).sort("time")

@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tenor", deadline=None)  # a busy machine is no broken law
+settings.load_profile("tenor")
 
 SHIPPED = Path(__file__).parents[1] / "conf"  # Tenor's own config, whatever TENOR_CONF says
 

@@ -7,7 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.dataset import load, split
+from assets.dataset import Dataset, load, split
+from assets.plan import Plan
+from conf.compose import compose
 from tests.assets.conftest import File, Make, Pipeline
 
 
@@ -69,6 +71,18 @@ def test_a_label_is_known_when_its_last_bar_ends_whatever_the_calendar_does_betw
     assert (data.label_known == expected).all()
     assert (data.known == data.timestamp + five).all()
     assert (data.label_known - data.known).max() > np.timedelta64(2, "D")  # over the weekend
+
+
+def test_a_grade_is_known_when_the_last_label_of_its_section_is(made: Pipeline) -> None:
+    def data(*words: str) -> Dataset:
+        plan = Plan(compose([*made.words, "label=triple_barrier", "label.window=20", "model.embargo=0", *words])["5m"])
+        return load(plan, made.lake)
+
+    own, graded = data(), data("model.objective=lambdarank")
+    frame = pl.DataFrame({"time": own.timestamp, "end": own.label_known})
+    last = frame.select(pl.col("end").max().over("time"))["end"].to_numpy()
+    assert (own.label_known < last).any()
+    np.testing.assert_array_equal(graded.label_known, last)
 
 
 def test_no_label_of_one_part_is_known_in_the_next(made: Pipeline) -> None:

@@ -12,6 +12,8 @@ from assets.costs import framed, terms
 from assets.evaluation import beside
 from assets.findings import Trials, _trials
 from assets.learning import HELD_OUT
+from assets.plan import Plan
+from conf.compose import compose
 from quant.explain import contributions, sample
 from quant.portfolio import Terms, book
 from quant.score import score
@@ -155,6 +157,17 @@ def test_labels_cross_a_session_where_the_entry_and_the_last_bar_are_of_two(eval
     # Entered one bar later and held to the sixth: from the last bar but five to the last but one it crosses.
     assert whole["crosses"].unique().to_list() == [plan.label.lookahead - 1]
     assert whole["closes"].unique().to_list() == [1]
+
+
+def test_a_label_entered_at_the_close_crosses_from_the_bars_own_session(evaluated: tuple[Pipeline, Made]) -> None:
+    pipeline, _ = evaluated
+    plan = Plan(compose([*pipeline.words, "label=close_return"])["5m"])
+    bars = pipeline.table("bars").select(time="timestamp").unique().sort("time")
+    per_session = framed(plan, bars).group_by(pl.col("time").dt.date()).agg(pl.len(), pl.col("crosses").sum())
+    whole = per_session.filter(pl.col("len") == 78)
+    # The last bar's entry is at its close: what it holds is held over night.
+    assert whole["crosses"].unique().to_list() == [plan.label.lookahead]
+    assert (terms(plan).sets_off, terms(pipeline.plan()).sets_off) == ("always", "in session")
 
 
 def test_shap_values_add_up_to_the_prediction(evaluated: tuple[Pipeline, Made]) -> None:

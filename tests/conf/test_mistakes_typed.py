@@ -84,7 +84,7 @@ Mistake = Callable[..., str]
         ("horizon=[5m,1h]", "horizon=[5m,1h] & horizon=5m,1h"),
         ("model@other=lightgbm", "model@other=lightgbm"),
         ("=3", "=3 cannot be done"),
-        ("bars=[1m]", "bars=[1m] cannot be done"),
+        ("bars=[1m]", 'bars is ["1m"]; it must be a mapping of keys to values'),
         ("hydra.run.dir=x", "hydra.run.dir=x"),
         ("name=mine", "name (mine) & file's name"),
         ("source.symbols=${nope}", "source.symbols & nope"),

@@ -38,7 +38,7 @@ def change(file: Path, old: str, new: str) -> None:
         ("horizon/5m", "partition: day", "partition: day\nname: five", 14, "name (five) & file's name"),
         ("config", "- costs: default", "- costs: defualt", 25, "costs is defualt & default?"),
         ("label/forward_return", "expr: lead", "exprr: lead", 5, "label.exprr & label.expr?"),
-        ("label/forward_return", "bars: 6", "bars: -6", 6, "label.bars is -6 & at least 1"),
+        ("label/forward_return", "bars: 6", "bars: -6", 7, "label.bars is -6 & at least 1"),
         ("calendar/XNYS", "XNYS\n", "XNYSS\n", 2, "calendar.name is XNYSS & XNYS?"),
         ("source/synthetic", "2021-01-04", "2021-02-30", 5, "source.start is 2021-02-30 & a date"),
         ("source/synthetic", "kind: synthetic", "kind: synthtic", 3, "source.kind is synthtic & synthetic?"),

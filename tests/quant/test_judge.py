@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from quant.judge import Rule, beats, p_above, section_scores, stands
+from quant.judge import Rule, beats, level_of, p_above, section_scores, stands
 from quant.portfolio import Terms
 from quant.stats import lags_for, mean_of
 
@@ -95,11 +95,11 @@ def test_too_few_sections_keep_the_champion_and_say_how_many_there_were():
     assert beats(duel(0.9, 0.0, sections=60), RULE, TERMS).wins
 
 
-def test_no_section_at_all_is_a_verdict_too_and_one_symbol_is_told_what_to_do():
-    for frame in (duel(0.5, 0.0).clear(), duel(0.5, 0.0, symbols=1)):
-        found = beats(frame, RULE, TERMS)
-        assert (found.wins, found.sections) == (False, 0)
-        assert "judging.metric=net_return" in found.why
+def test_no_section_at_all_is_a_verdict_too():
+    found = beats(duel(0.5, 0.0).clear(), RULE, TERMS)
+    assert (found.wins, found.sections) == (False, 0)
+    assert "judging.min_sections asks for 60" in found.why
+    assert beats(duel(0.5, 0.0, symbols=1), RULE, TERMS).sections == 200
     assert beats(duel(0.5, 0.0, symbols=1), Rule("net_return", 0.0, 0.05, 60), TERMS).sections == 200
 
 
@@ -119,14 +119,31 @@ def test_a_champion_without_a_view_scores_zero_and_can_be_beaten():
     assert (found.champion_score, found.sections) == (0.0, 200)
 
 
-def test_the_level_is_divided_by_the_tries():
+def test_the_level_is_spread_over_all_tries_there_may_ever_be():
     frame = duel(0.155, 0.1, sections=400)
     once, often = beats(frame, RULE, TERMS), beats(frame, RULE, TERMS, tries=20)
-    assert 0.0025 < once.p < 0.05
+    assert once.level == 0.05
+    assert often.level < once.p < 0.05
     assert once.wins
     assert not often.wins
-    assert often.level == pytest.approx(0.0025)
-    assert "0.05 divided by 20 tries" in often.why
+    assert "0.05 over all tries, this is number 20" in often.why
+    spent = sum(level_of(0.05, tries) for tries in range(1, 100_000))
+    assert spent == pytest.approx(0.05, rel=1e-4)
+    assert spent < 0.05
+
+
+def test_one_symbol_is_judged_by_its_correlation_over_time():
+    rng = np.random.default_rng(3)
+    outcome = rng.standard_normal(400)
+    times = pl.Series(np.datetime64("2024-01-01", "us") + np.arange(400) * np.timedelta64(1, "D"))
+    frame = pl.DataFrame({"time": times, "symbol": "A", "outcome": outcome})
+    frame = frame.with_columns(
+        challenger=pl.Series(outcome + rng.standard_normal(400)), champion=pl.Series(rng.standard_normal(400))
+    )
+    found = beats(frame, RULE, TERMS)
+    assert found.wins
+    assert found.score == pytest.approx(scipy_stats.spearmanr(frame["challenger"], outcome)[0])
+    assert not beats(frame.rename({"challenger": "champion", "champion": "challenger"}), RULE, TERMS).wins
 
 
 @pytest.mark.parametrize(("sections", "holding"), [(60, 1), (100, 6), (400, 6)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quant.portfolio import Terms, book, weigh
 from tests.quant.test_score import world
 
-FLAT = Terms(holding=2, cost_bps=5.0, overnight=False)
+FLAT = Terms(holding=2, cost_bps=5.0, overnight=False, sets_off="in session")
 
 
 @given(
@@ -49,11 +49,11 @@ def test_one_symbols_proportional_weight_never_knows_what_comes():
     assert np.abs(second).max() <= 1
 
 
-def sessions(frame: pl.DataFrame, length: int, holding: int) -> pl.DataFrame:
-    """Flags of sessions of `length` sections: a label is entered one section later and ends `holding` later."""
+def sessions(frame: pl.DataFrame, length: int, holding: int, entry: int = 1) -> pl.DataFrame:
+    """Flags of sessions of `length` sections: a label is entered `entry` sections later and ends `holding` later."""
     at = (pl.col("time") - pl.col("time").min()).dt.total_days()
-    entry, exit = (at + 1) // length, (at + holding) // length
-    return frame.with_columns(crosses=entry != exit, closes=at // length != entry)
+    crosses = (at + entry) // length != (at + holding) // length
+    return frame.with_columns(crosses=crosses, closes=at // length != (at + 1) // length)
 
 
 def test_a_flat_book_opens_nothing_that_would_be_held_overnight():
@@ -77,6 +77,28 @@ def test_a_flat_book_pays_for_both_sides_of_a_close():
     close = np.arange(40) % 8 == 7
     traded[close] = (np.abs(weights) + np.abs(before)).sum(axis=1)[close]
     np.testing.assert_allclose(book(frame, "prediction", FLAT).traded, traded / 2, atol=1e-15)
+
+
+def test_a_position_kept_over_night_is_sold_and_bought_anew_for_its_gap_is_in_no_label():
+    """Always the same weights: nothing is traded within a session, and everything twice at its end."""
+    frame = sessions(world(40, 6), 8, 1).with_columns(prediction=pl.col("symbol").rank("dense").over("time"))
+    found = book(frame, "prediction", Terms(1, 5.0, sets_off="in session"))
+    close = np.arange(40) % 8 == 7
+    np.testing.assert_allclose(found.traded[close], 2.0)
+    np.testing.assert_allclose(found.traded[~close], [1.0, *[0.0] * 34], atol=1e-15)
+    assert book(frame, "prediction", Terms(1, 5.0)).traded.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(book(frame, "prediction", Terms(1, 5.0, sets_off="never")).traded[1:], 2.0)
+
+
+def test_with_an_entry_at_the_close_a_flat_book_sells_at_the_last_one_and_buys_at_none():
+    frame = sessions(world(40, 6), 8, 2, entry=0)
+    found = book(frame, "prediction", Terms(2, 5.0, overnight=False))
+    at = np.arange(40) % 8
+    assert (found.gross[at >= 6] == 0).all()
+    assert (found.gross[at < 6] != 0).all()
+    weights = weigh(frame, "prediction").to_numpy().reshape(40, 6) * (at < 6)[:, None]
+    before = np.vstack([np.zeros((2, 6)), weights[:-2]])
+    np.testing.assert_allclose(found.traded, np.abs(weights - before).sum(axis=1) / 2, atol=1e-15)
 
 
 def test_a_flat_book_asks_for_the_sessions():

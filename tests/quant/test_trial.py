@@ -124,9 +124,9 @@ def test_a_loss_weighs_rows_as_training_does(data: Learnable, folds: list[Fold])
     assert found.score == pytest.approx(np.average(error**2, weights=data.weight[test]))
 
 
-def test_a_model_that_tells_no_symbol_from_another_has_no_score(data: Learnable, folds: list[Fold]) -> None:
+def test_a_model_that_tells_no_symbol_from_another_has_no_skill(data: Learnable, folds: list[Fold]) -> None:
     found = Trainer(data, folds, fixed())({"min_data_in_leaf": 100_000}, 0)
-    assert np.isnan(found.score)
+    assert found.score == 0.0
     np.testing.assert_array_equal(found.returns, 0)
 
 
@@ -134,3 +134,21 @@ def test_a_ranking_objective_is_searched_too(data: Learnable, folds: list[Fold])
     graded = replace(data, target=np.tile(np.arange(SYMBOLS, dtype=float) % 4, SECTIONS), weight=None)
     found = Trainer(graded, folds, fixed(objective="lambdarank"))({"num_leaves": 5}, 0)
     assert np.isfinite(found.score)
+
+
+def test_a_chance_below_a_half_is_a_short_position(data: Learnable, folds: list[Fold]) -> None:
+    """One symbol, classes: the book goes with the prediction's side of a half, not with a sign that is always plus."""
+    alone = data.rows["symbol"].to_numpy() == "S0"
+    X, y = data.X[alone], data.rows["outcome"].to_numpy()[alone]
+    sign = (y > 0).astype(float)
+    one = Learnable(data.names, X, sign, None, data.section[alone], data.rows.filter(pl.Series(alone)))
+    ends = one.section + np.timedelta64(3, "h")
+    [fold] = walk_forward(one.section, ends, folds=1, share=0.4, embargo=3, valid=0.2)
+    params = {**PARAMS, "objective": "binary", "min_data_in_leaf": 5, "bagging_fraction": 1.0}
+    found = Trainer(one, [fold], replace(fixed(), params=params, terms=Terms(1, 0.0)))({}, 0)
+    trained = fit(X, sign, fold.train, fold.valid, params, names=data.names, seeds=[7], rounds=40,
+                  early_stopping_rounds=5, section=one.section)  # fmt: skip
+    chance = compile_forest(trained.text).predict(X[fold.test])
+    assert (chance < 0.5).any()
+    assert (chance > 0.5).any()
+    np.testing.assert_allclose(found.returns, (np.sign(chance - 0.5) * y[fold.test]).astype(np.float32), rtol=1e-6)

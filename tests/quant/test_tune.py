@@ -201,4 +201,7 @@ def test_a_section_that_two_folds_test_has_the_mean_of_both_returns() -> None:
     day = np.datetime64("2024-01-01", "us")
     one = np.array([day])
     trial = Trial(0, "complete", dict(START), 0.5, (0.4, 0.6), (np.float32([1]), np.float32([3])), 1.0)
-    assert Tuned("s", "ic", trial, (trial,)).returns([one, one])["0"].to_list() == [2]
+    pruned = Trial(1, "pruned", dict(START), math.nan, (0.4,), (np.float32([1]),), 1.0)
+    found = Tuned("s", "ic", trial, (trial, pruned)).returns([one, one])
+    assert found["0"].to_list() == [2]
+    assert found["1"].to_list() == [None]  # one fold alone is no mean of two
