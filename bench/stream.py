@@ -36,6 +36,7 @@ from resources.registry import Registry
 
 DAYS = (date(2024, 3, 4), date(2024, 3, 15))
 NUMBERS = ("open", "high", "low", "close", "volume")
+PORT = 8399
 POLLED = 40  # queries of each reader
 
 
@@ -195,6 +196,27 @@ def durable(rows: pl.DataFrame, root: Path, rounds: int) -> None:
     print(f"  a Delta commit costs {ratio:.1f}x the journal's append")
 
 
+def start(root: Path, what: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A service; prints how long after its start it served the champion, and had its live state."""
+    address = f"http://127.0.0.1:{PORT}"
+    words = [sys.executable, "-m", "serving", "--store", str(root), "--port", str(PORT), "--log-level", "error"]
+    began = time.perf_counter()
+    service = subprocess.Popen(words, cwd=Path(__file__).parents[1])
+    taken = []
+    for path in ("/ready", "/signals/5m"):
+        while True:
+            try:
+                if httpx.get(address + path, trust_env=False).status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            assert service.poll() is None, "the service ended"
+            time.sleep(0.05)
+        taken.append(time.perf_counter() - began)
+    print(f"  {what + ':':16s} champion serves after {taken[0]:.2f} s, live state after {taken[1]:.2f} s")
+    return service, address
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="100 symbols, 20 readers, 15 sections")
@@ -219,34 +241,28 @@ def main() -> None:
             f"{count} symbols, {len(bundle.recipe.features)} features, {len(bundle.factors)} factors, look-back "
             f"{bundle.recipe.lookback}, 200 trees of 31 leaves, {readers} readers"
         )
-        words = [sys.executable, "-m", "serving", "--store", str(root), "--port", "8399", "--log-level", "warning"]
-        began = time.perf_counter()
-        service = subprocess.Popen(words, cwd=Path(__file__).parents[1])
-        address = "http://127.0.0.1:8399"
+        service, address = start(root, "first start")
         try:
-            while True:
-                try:
-                    if httpx.get(f"{address}/signals/5m", trust_env=False).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                assert service.poll() is None, "the service ended"
-                time.sleep(0.05)
-            print(f"  process start to live state            {time.perf_counter() - began:7.2f} s")
             asyncio.run(stream(address, bars, stamps[-sections:], readers, bundle))
             asyncio.run(poll(address, symbols, 25))
-            told = httpx.get(f"{address}/metrics", trust_env=False).text
+            told = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
             counted = {
                 outcome: sum(
                     float(line.split()[-1])
-                    for line in told.splitlines()
-                    if f'outcome="{outcome}"' in line and "_total{" in line
+                    for line in told
+                    if line.startswith("tenor_cache_total{") and outcome in line
                 )
                 for outcome in ("hit", "miss")
             }
             print(f"  answered from memory                   {counted['hit'] / sum(counted.values()):7.1%}")
+            before = httpx.get(f"{address}/api/features/{symbols[0]}?horizon=5m", trust_env=False).json()
+            service.kill()
+            service.wait(30)
+            service, address = start(root, "after kill -9")
+            after = httpx.get(f"{address}/api/features/{symbols[0]}?horizon=5m", trust_env=False).json()
+            assert after == before, "the live state is not what it was"
         finally:
-            service.terminate()
+            service.kill()
             service.wait(30)
         durable(bars.filter(pl.col("timestamp") == stamps[-1]).drop("source"), root, rounds=10 if quick else 30)
 

@@ -169,8 +169,7 @@ class Bundle:
                 raise BundleError(f"bundle {self.id}: evaluator {name} disagrees with native on the golden rows")
 
     def warm(self) -> None:
-        """Do once what the first prediction from bars would wait for."""
-        self._valid(self.golden_bars, self.recipe.grid, self.columns)
+        """Do once what the first prediction of a section would wait for."""
         absent = _without_bars(self.recipe, self.golden_bars)
         _, X = self.recipe.rows(self.golden_bars, 1, absent, self.golden_others)
         self.predict_rows(X)

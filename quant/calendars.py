@@ -48,9 +48,17 @@ class Segments:
     close: npt.NDArray[np.int64]
 
 
-@lru_cache(maxsize=32)
+made: dict[CalendarSpec, Segments] = {}  # by this process, or taken from one before: exchange_calendars takes seconds
+
+
 def segments(spec: CalendarSpec) -> Segments:
     """The segments of a calendar; ValueError says what is wrong with the spec."""
+    if spec not in made:
+        made[spec] = _segments(spec)
+    return made[spec]
+
+
+def _segments(spec: CalendarSpec) -> Segments:
     if spec.name == "24/7":
         dates = _days()
         midnight = dates.astype("datetime64[us]").view(np.int64)

@@ -49,5 +49,7 @@ def resting(steps: Sequence[Step]) -> dict[Step, float]:
             elif step.op in _ELEMENTARY:
                 values[step] = _ELEMENTARY[step.op](*args)
             else:
-                values[step] = np.array(compute(step, (), *(mx.array(arg) for arg in args)))[()]
+                made = compute(step, (), *(mx.array(arg) for arg in args))
+                mx.eval(made)  # waits without the interpreter's lock: a service goes on answering meanwhile
+                values[step] = np.array(made)[()]
     return {step: float(value) for step, value in values.items()}

@@ -98,6 +98,11 @@ def _failures(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(schema={"_row": pl.UInt32, "reason": pl.String})
 
 
+def ready() -> None:
+    """Import what validates bars, a second's work."""
+    _schema()
+
+
 def _schema():  # type: ignore[no-untyped-def]  # Pandera's Polars schema is imported late: it takes a second
     import pandera.polars as pa
 

@@ -34,8 +34,8 @@ class Challenger:
     """The newest bundle that never served; `problem` says why it cannot answer what the champion answers."""
 
     id: str
-    seen: datetime
     problem: str | None = None
+    again: datetime | None = None  # when to try once more: it may have been a bundle that is still being copied
 
 
 def differs(champion: Recipe, challenger: Recipe) -> str | None:
@@ -58,7 +58,7 @@ class Challengers:
         self._registry = registry
         self._clock = clock
         self._evaluators = evaluators
-        self._patience = patience  # a bundle that failed may be one that is still being copied
+        self._patience = patience
         self._chance = random.Random()
         self._found: dict[str, tuple[Challenger, Predictor | None]] = {}
 
@@ -96,15 +96,14 @@ class Challengers:
             if id is None:
                 self.drop(horizon)
                 return
-            now = self._clock.now()
-            if known is not None and known.id == id and (not known.problem or now < known.seen + self._patience):
+            if known is not None and known.id == id and (known.again is None or self._clock.now() < known.again):
                 return
             self._found[horizon] = self._prove(horizon, id, champion)
         except Exception as error:  # whatever is wrong with a challenger, the champion must keep serving
             why = f"challenger of {horizon} is refused: {error}"
             if known is None or known.problem != why:  # looked at every few seconds: one line per reason
                 log.warning(why, exc_info=error, extra={"fields": {"horizon": horizon}})
-            self._found[horizon] = Challenger(id or "unknown", self._clock.now(), why), None
+            self._found[horizon] = Challenger(id or "unknown", why, self._clock.now() + self._patience), None
 
     def _newest(self, horizon: str) -> str | None:
         """The newest bundle, where it never served."""
@@ -112,12 +111,12 @@ class Challengers:
         return bundles[-1] if bundles and bundles[-1] not in served else None
 
     def _prove(self, horizon: str, id: str, champion: Predictor) -> tuple[Challenger, Predictor | None]:
-        now = self._clock.now()
         bundle = self._registry.load(horizon, id)
         if why := differs(champion.bundle.recipe, bundle.recipe):
-            return Challenger(id, now, why), None
+            return Challenger(id, why), None
         bundle.verify()
         bundle.warm()
         choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=False)
+        now = self._clock.now()
         event(logging.INFO, "a challenger stands beside the champion", horizon=horizon, bundle=id)
-        return Challenger(id, now), Predictor(bundle, champion.entry, now, now, choice, "canary")
+        return Challenger(id), Predictor(bundle, champion.entry, now, now, choice, "canary")

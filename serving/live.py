@@ -19,8 +19,10 @@ import polars as pl
 
 from conf.options import Live
 from quant.panel import instants, moment
+from quant.validate import ready
 from resources.arrivals import ArrivalsError, Journal
 from resources.clock import Clock
+from resources.hours import Hours
 from serving.live_bars import LiveBars
 from serving.live_feed import Taken
 from serving.live_horizon import LiveHorizon
@@ -58,6 +60,7 @@ class LiveService:
         self.current = Current()
         self.sections = Sections(self.current, predictors, scorer, clock, metrics, hub)
         self.store = Store(Path(root))
+        Hours(Path(root)).recall()
         self.problem: str | None = None  # why the models that serve have no live state
         self._predictors, self._clock, self._options = predictors, clock, options
         self._metrics, self._hub = metrics, hub
@@ -225,6 +228,7 @@ class LiveService:
         while not self._predictors.settled:
             await asyncio.sleep(MOMENT)
         await asyncio.to_thread(self._make, False)
+        await asyncio.to_thread(self._settle)
         while True:
             await asyncio.sleep(self._options.refresh_seconds)
             try:
@@ -232,6 +236,14 @@ class LiveService:
                     await self.refresh(name)
             except Exception:  # a table being rewritten must not end this
                 log.exception("a bars table could not be read; the live state goes on without it")
+
+    def _settle(self) -> None:
+        """What nobody's start should wait for: hours for the next one, and what the first checked bars need."""
+        try:
+            Hours(self.store.root).keep()
+        except OSError:
+            log.exception("trading hours could not be kept; the next start makes them again")
+        ready()
 
     async def refresh(self, name: str) -> None:
         """Read a horizon's bars table where it has another version than was read."""

@@ -50,3 +50,5 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # At DEBUG the WebSocket library writes down every header, the API key among them.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))

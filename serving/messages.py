@@ -123,7 +123,7 @@ class Predictions(Message):
 
     horizon: str
     bundle: str
-    number: int = Field(description="entry of the promotion ledger that this bundle serves under")
+    number: int = Field(description="the ledger entry under which it serves, or its champion, where it is a canary")
     predictions: list[Prediction]
 
 

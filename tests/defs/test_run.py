@@ -54,7 +54,7 @@ def test_it_is_in_the_graph_with_its_jobs_and_its_sensor(configs: Path) -> None:
     graph = build(compose(with_all_horizons([])))
     keys = {asset.key for asset in graph.assets or () if isinstance(asset, dg.AssetsDefinition)}
     assert {names.key("30m", step) for step in names.STEPS} <= keys
-    for what in ("refresh", "train", "drift", "deploy"):
+    for what in ("refresh", "train", "drift", "deploy", "score"):
         assert graph.resolve_job_def(names.job("30m", what)).name == f"{what}_30m"
     repository = graph.get_repository_def()
     [sensor] = repository.sensor_defs

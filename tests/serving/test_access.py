@@ -1,8 +1,10 @@
 """Who may call what: keys known by their hash, roles by route, rates per key; and what a browser is refused."""
 
 import base64
+import io
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from defs.cli import main
 from quant.bundle import Bundle
@@ -19,6 +23,7 @@ from serving.__main__ import main as serve_main
 from serving.access import Access, role_of
 from serving.audit_log import AuditLog
 from serving.keys import Key, KeyRing, KeysError, digest_of, new, parse
+from serving.logs import configure
 from serving.problems import Problem
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -198,6 +203,43 @@ def test_a_websocket_of_a_browser_brings_its_key_as_a_subprotocol(ring: KeyRing,
     assert Access(ring).allow([(b"sec-websocket-protocol", offered)], "WEBSOCKET", "/stream") == "the-read"
     with pytest.raises(Problem):
         Access(ring).allow([(b"sec-websocket-protocol", offered)], "GET", "/stream")
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the service's log would be at level debug, less what the test's own clients log."""
+    root, found = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []  # pytest's own: `configure` would close them
+    monkeypatch.setattr("sys.stderr", found)
+    monkeypatch.setattr(logging.getLogger("websockets.client"), "disabled", True)
+    configure("debug")
+    yield found
+    root.handlers = handlers
+    root.setLevel(level)
+    for name in ("httpx", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_the_stream_wants_a_key_too_and_the_log_never_has_it(
+    registry: Registry, tmp_path: Path, serve: Serve, ring: KeyRing, secrets: dict, written: io.StringIO
+) -> None:
+    secret = secrets["read"][0]
+    with serve(tmp_path, keys=ring) as url:
+        stream = f"{url.replace('http', 'ws')}/stream"
+        for refused, status in (({}, 401), ({"subprotocols": ["tenor", "key.wrong"]}, 401)):
+            with pytest.raises(InvalidStatus) as caught, connect(stream, **refused):
+                pass
+            assert caught.value.response.status_code == status
+            assert json.loads(caught.value.response.body)["detail"].startswith("this ")
+        with connect(stream, subprotocols=["tenor", f"key.{secret}"]) as socket:  # type: ignore[list-item]
+            assert socket.subprotocol == "tenor"
+            assert json.loads(socket.recv(timeout=10))["type"] == "hello"
+        with connect(stream, additional_headers=bearer(secret)) as socket:
+            assert socket.subprotocol is None
+            assert json.loads(socket.recv(timeout=10))["type"] == "hello"
+    assert '"logger": "uvicorn.error"' in written.getvalue()
+    assert secret not in written.getvalue()
 
 
 # -- without keys --------------------------------------------------------------------------------------------------

@@ -21,10 +21,12 @@ import pytest
 from conf.options import Beside, Log
 from quant.bundle import Bundle
 from quant.forest_choice import fixed
+from resources.clock import SystemClock
 from resources.inference import Inference
 from resources.lake import Lake
 from resources.registry import Entry, Registry
-from serving.challengers import differs
+from serving.challengers import Challengers, differs
+from serving.evaluators import Evaluators
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog, frame, table
 from serving.predictor import Predictor
@@ -243,8 +245,9 @@ def test_a_challenger_that_fails_is_counted_and_the_answer_is_kept(
 
 
 def test_a_challenger_with_other_inputs_is_told_what_differs(
-    bundles: list[Bundle], bars: pl.DataFrame, train_bundle: Callable[..., Bundle]
-) -> None:
+    bundles: list[Bundle], bars: pl.DataFrame, train_bundle: Callable[..., Bundle], registry: Registry,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     champion = bundles[0].recipe
     assert differs(champion, bundles[1].recipe) is None
     other = train_bundle(bars, {"momentum": "momentum", "trend_rank": "trend"}, ())
@@ -252,6 +255,21 @@ def test_a_challenger_with_other_inputs_is_told_what_differs(
     turned = replace(champion, factors=dict(reversed(champion.factors.items())))
     assert "(order of factors)" in (differs(champion, turned) or "")
     assert "(symbols)" in (differs(champion, replace(champion, symbols=("AAA",))) or "")
+    # It stands beside nobody, and is not read from the disk again and again to find that out.
+    registry.write(other, {})
+    loads: list[str] = []
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda horizon, id: (loads.append(id), load(horizon, id))[1])
+    beside = Beside(shadow=True, canary=0.9)
+    challengers = Challengers(registry, SystemClock(), Evaluators(tmp_path), beside, timedelta(0))
+    for _ in range(3):
+        challengers.look("5m", predictor(bundles[0]))
+    known = challengers.known("5m")
+    assert known is not None
+    assert (known.id, loads) == (other.id, [other.id])
+    assert "it reads other inputs than the champion (factors)" in (known.problem or "")
+    assert [challengers.canary("5m") for _ in range(20)] == [None] * 20
+    assert challengers.in_shadow("5m") is None
 
 
 def test_a_declared_share_of_requests_is_answered_by_the_canary_and_the_rest_is_shadowed(
