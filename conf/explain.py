@@ -70,8 +70,8 @@ def _impossible(key: Key, finding: ErrorDetails, origins: Origins) -> ConfigErro
     wrong = context.get("error")
     if isinstance(wrong, Wrong):
         must, close = str(wrong), wrong.nearest
-        if wrong.key:
-            key, value = [*key, wrong.key], value.get(wrong.key)
+        for part in (wrong.key,) if isinstance(wrong.key, str) else wrong.key:
+            key, value = [*key, part], value.get(part)
     elif finding["type"] in ("literal_error", "union_tag_invalid"):
         if finding["type"] == "union_tag_invalid":
             key, value = [*key, "kind"], context["tag"]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import date
 from functools import cache
 from importlib.util import find_spec
@@ -20,10 +21,10 @@ RANGE = ("low", "high", "step", "log")
 class Wrong(ValueError):
     """A value that cannot be: the message completes "key is value; it ...", and may name a neighbour.
 
-    A check of several keys together names the one to blame in `key`.
+    A check of several keys together names the one to blame in `key`, or the way to it.
     """
 
-    def __init__(self, message: str, *, nearest: str | None = None, key: str | None = None) -> None:
+    def __init__(self, message: str, *, nearest: str | None = None, key: str | Sequence[str] = ()) -> None:
         super().__init__(message)
         self.nearest = nearest
         self.key = key

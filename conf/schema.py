@@ -152,7 +152,8 @@ class _Parameters(BaseModel):
         for name, value in given.items():
             if name not in names:
                 known = nearest(name, [*type(self).model_fields, *names])
-                raise Wrong(f"must be a parameter that {key} uses: {text}", nearest=known, key=name)
+                message = f"must be a parameter that {key} uses: {text} (~label.{name} takes it away)"
+                raise Wrong(message, nearest=known, key=name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise Wrong("must be a number", key=name)
             if isinstance(value, int) and value < 1:
@@ -295,9 +296,14 @@ class Horizon(Strict):
     def _the_loss_can_be_compared(self) -> "Horizon":
         if self.tuning.wanted and self.tuning.metric == "loss":
             if self.model.objective in ("lambdarank", "rank_xendcg"):
-                raise Wrong(f"must have a metric that a {self.model.objective} model has: rank_ic or ic", key="tuning")
+                raise Wrong(
+                    f"must have a metric that a {self.model.objective} model has: rank_ic or ic",
+                    key=("tuning", "metric"),
+                )
             if "alpha" in self.tuning.space:
-                raise Wrong("must not search alpha by the loss, which alpha itself defines", key="tuning")
+                raise Wrong(
+                    "must not be searched by the loss, which alpha itself defines", key=("tuning", "space", "alpha")
+                )
         return self
 
     @property
