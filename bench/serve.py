@@ -67,7 +67,7 @@ class Single:
 
     def _ask(self, connection: socket.socket, number: int) -> bytes:
         connection.sendall(self._requests[number % len(self._requests)])
-        data = connection.recv(65536)
+        data = b""
         while (found := answer(data)) is None:
             more = connection.recv(65536)
             assert more, "the server closed the connection"
