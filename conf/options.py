@@ -55,9 +55,9 @@ class Log(Strict):
 class Live(Strict):
     """Pushed bars, live sections and their readers.
 
-    deadline_seconds: how long after its bars end a section waits for those that have not arrived. keep: slots in memory,
-    beyond the look-back. queue: messages that may wait for a stream's reader. refresh_seconds: pause between looks at
-    the bars tables. cache_mib: encoded answers of /api/data and /api/features. rows: of one such answer.
+    deadline_seconds: how long after its bars end a section waits for those that have not arrived. keep: slots in
+    memory, beyond the look-back. queue: messages that may wait for a stream's reader. refresh_seconds: pause between
+    looks at the bars tables. cache_mib: encoded answers of /api/data and /api/features. rows: of one such answer.
     """
 
     deadline_seconds: Seconds
