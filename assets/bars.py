@@ -88,7 +88,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         else:
             source = open_source(run.horizon.source, run.grid)
             incoming = _pulled(run, source, first, last)
-            came = Pushed(run, arrivals, first)
+            came = Pushed(run, arrivals, first, last)
         frames = _merged(run, lake, clock, progress, account, incoming, source, came)
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)

@@ -17,10 +17,10 @@ PUSHED = "pushed"  # what they have as their source
 
 
 class Pushed:
-    """The arrivals of one horizon for sessions from `first` on."""
+    """The arrivals of one horizon for sessions in first .. last."""
 
-    def __init__(self, plan: Plan, arrivals: Arrivals, first: date) -> None:
-        start, _ = plan.grid.window(first, first)
+    def __init__(self, plan: Plan, arrivals: Arrivals, first: date, last: date) -> None:
+        start, _ = plan.grid.window(first, last)
         # None arrives before it ends; a day more, as the sender's clock may be ahead.
         came = arrivals.read(plan.horizon.name, (start - timedelta(days=1)).date())
         extras = [name for name in plan.columns if name not in names()]
