@@ -190,9 +190,8 @@ class _Columns:
         self.rows: dict[tuple[int, int, int, int], int] = {}
         self.sets: dict[bytes, int] = {}
 
-    def of(self, tree: Tree, split: int) -> int:
+    def of(self, tree: Tree, split: int, feature: int, decision: int) -> int:
         """Column of that split. Follows LightGBM's `Tree::NumericalDecision` and `CategoricalDecision`."""
-        feature, decision = int(tree.feature[split]), int(tree.decision[split])
         if decision & CATEGORICAL:
             words = np.trim_zeros(tree.sets[int(tree.threshold[split])], "b")
             row = (feature, 1, 1, self.sets.setdefault(words.tobytes(), len(self.sets)))
@@ -216,30 +215,33 @@ def _pack(tree: Tree, columns: _Columns) -> tuple[np.ndarray, np.ndarray, int]:
     """Lay a tree out breadth first, siblings side by side: (nodes int64, leaf numbers int32, depth)."""
     if len(tree.value) > 2**15:
         raise ForestError(f"a tree has {len(tree.value)} leaves, the packed node holds 32,768")
-    order = [0 if len(tree.feature) else ~0]  # splits as they are, leaves as ~number
+    # Plain integers: a swap compiles under load, and numpy's scalars would take ten times as long in this loop.
+    features, decisions, left, right = (part.tolist() for part in (tree.feature, tree.decision, tree.left, tree.right))
+    thresholds = np.where(tree.decision & CATEGORICAL, 0, _keys(_floor(tree.threshold))).tolist()
+    order = [0 if features else ~0]  # splits as they are, leaves as ~number
     depths, nodes = [0], []
     for place, item in enumerate(order):  # grows while it is walked
         if item < 0:
             nodes.append(GO_RIGHT << 32)
             continue
-        threshold = 0 if tree.decision[item] & CATEGORICAL else _key(_floor(tree.threshold[item]))
-        nodes.append(threshold << 32 | columns.of(tree, item) << 16 | (len(order) - place))
-        order += [int(tree.left[item]), int(tree.right[item])]
-        depths += [depths[place] + 1] * 2
+        column = columns.of(tree, item, features[item], decisions[item])
+        nodes.append(thresholds[item] << 32 | column << 16 | (len(order) - place))
+        order += (left[item], right[item])
+        depths += (depths[place] + 1, depths[place] + 1)
     return np.array(nodes, np.int64), np.array([max(-1, ~item) for item in order], np.int32), max(depths)
 
 
-def _floor(threshold: float) -> np.float32:
-    """The largest float32 not above a float64 threshold."""
+def _floor(thresholds: np.ndarray) -> np.ndarray:
+    """The largest float32 not above each float64 threshold."""
     with np.errstate(over="ignore"):
-        near = np.float32(threshold)
-    return np.nextafter(near, np.float32(-np.inf)) if near > threshold else near
+        near = thresholds.astype(np.float32)
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def _key(x: np.float32) -> int:
-    """The ordered integer of a float32: its magnitude bits, with its sign."""
-    bits = int(x.view(np.int32))
-    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+def _keys(x: np.ndarray) -> np.ndarray:
+    """The ordered integers, int64, of float32 values: their magnitude bits, with their sign."""
+    bits = x.view(np.int32).astype(np.int64)
+    return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
 
 
 def _exponent(trees: tuple[Tree, ...]) -> int:
