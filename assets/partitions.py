@@ -7,10 +7,13 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import polars as pl
 
 from assets.plan import Plan
 from conf.schema import Horizon
 from quant.grid import Grid
+from quant.panel import instants
+from resources.arrivals import Arrivals
 from resources.sources import open_source
 
 FORMAT = "%Y-%m-%d"
@@ -20,10 +23,17 @@ HOLIDAYS_AHEAD = timedelta(days=366)
 
 
 def span(plan: Plan, horizons: Mapping[str, Horizon]) -> tuple[date, date | None]:
-    """First and last session of the source at the end of the chain of `bars.from`; no last where it goes on."""
+    """First and last session of the source at the end of the chain of `bars.from`; no last where it goes on.
+
+    What was pushed to the service lies in it too, where it runs ahead of the source.
+    """
     while plan.finer:
         plan = Plan(horizons[plan.finer])
-    return open_source(plan.horizon.source, plan.grid).span()
+    first, last = open_source(plan.horizon.source, plan.grid).span()
+    pushed = Arrivals(plan.horizon.store.root).newest(plan.horizon.name)
+    if last is not None and pushed is not None:
+        last = max(last, plan.grid.session_dates(instants(pl.Series([pushed])))[0].item())
+    return first, last
 
 
 def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.TimeWindowPartitionsDefinition:

@@ -25,7 +25,7 @@ class Pushed:
         came = arrivals.read(plan.horizon.name, (start - timedelta(days=1)).date())
         extras = [name for name in plan.columns if name not in names()]
         lacking = [pl.lit(None, pl.Float64()).alias(name) for name in extras if name not in came.columns]
-        came = came.with_columns(lacking).select(*KEY, *PRICES, "volume", "known_at", *extras)
+        came = came.with_columns(lacking).select(*KEY, *PRICES, "volume", "known_at", "jump", *extras)
         self._rows = settled(came).with_columns(source=pl.lit(PUSHED))
 
     def between(self, start: datetime, end: datetime) -> pl.DataFrame:

@@ -9,15 +9,22 @@ from quant.grid import Grid
 
 
 def settled(arrivals: pl.DataFrame) -> pl.DataFrame:
-    """One row per (symbol, timestamp), sorted by them: the values that came last.
+    """One row per (symbol, timestamp), sorted by them: the values that came last and were taken.
 
-    arrivals: in order of arrival, with `known_at`, when each came. A bar that comes again with equal values is
-    known since the first of these arrivals: only a change is a revision.
+    arrivals: in order of arrival, with `known_at`, when each came, and `jump`, whether it was told one then: such a row
+    was refused, and changes nothing. A bar that comes again with equal values is known since the first of these
+    arrivals: only a change is a revision.
     """
+    arrivals = arrivals.filter(~pl.col("jump")).drop("jump")
     values = pl.struct([name for name in arrivals.columns if name not in (*KEY, "known_at", "source")])
     told = arrivals.with_columns(_value=values)
     changed = pl.col("_value").ne_missing(pl.col("_value").shift(1).over(KEY)) | (pl.int_range(pl.len()).over(KEY) == 0)
     return told.filter(changed).unique(KEY, keep="last").drop("_value").sort(KEY)
+
+
+def apart(arrivals: pl.DataFrame) -> pl.DataFrame:
+    """Of each (symbol, timestamp) the newest arrival, where it was told a jump."""
+    return arrivals.unique(KEY, keep="last", maintain_order=True).filter("jump").drop("jump").sort(KEY)
 
 
 def overlaid(bars: pl.DataFrame, arrivals: pl.DataFrame) -> pl.DataFrame:

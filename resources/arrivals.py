@@ -13,7 +13,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -22,7 +22,7 @@ import polars as pl
 
 from quant.bars import INSTANT, PRICES
 
-COLUMNS = ("symbol", "timestamp", *PRICES, "volume")
+COLUMNS = ("symbol", "timestamp", *PRICES, "volume", "jump")
 Columns = Mapping[str, Sequence[str | int | float | None]]
 
 
@@ -52,7 +52,8 @@ class Journal:
     def append(self, at: datetime, columns: Columns) -> "Future[None]":
         """Begin to write rows that arrived at `at`; done once they would survive a power cut.
 
-        columns: equally long lists by name: symbol, timestamp (µs since 1970), and numbers, None where missing.
+        columns: equally long lists by name: symbol, timestamp (µs since 1970), and numbers, None where missing; jump: 1
+        where the row was told one and refused. That is kept too, for what came later was judged by it.
         The future raises ArrivalsError where the disk refuses; then nothing of this append may be relied on.
         """
         if self._closed:
@@ -130,7 +131,7 @@ class Arrivals:
         self._root = Path(root) / "arrivals"
 
     def read(self, horizon: str, since: date | None = None) -> pl.DataFrame:
-        """Rows of every instance in order of arrival: symbol, timestamp, known_at (the arrival), Float64 columns.
+        """Rows of every instance in order of arrival: symbol, timestamp, known_at (the arrival), jump, Float64 columns.
 
         since: only what arrived on this UTC day or later. A line that a crash cut off was never acknowledged and is
         left out; ArrivalsError names a line that is damaged otherwise.
@@ -150,7 +151,16 @@ class Arrivals:
             | dict.fromkeys(numbers, pl.Float64()),
             strict=False,
         )
+        frame = frame.with_columns(jump=pl.col("jump").fill_null(0) > 0)
         return frame.cast(dict.fromkeys(("timestamp", "known_at"), INSTANT)).sort("known_at", maintain_order=True)
+
+    def newest(self, horizon: str) -> datetime | None:
+        """The start of the newest bar that was pushed in the last week of arrivals, None where nothing was."""
+        days = sorted(file.name[:10] for file in (self._root / horizon).glob("*.jsonl"))
+        if not days:
+            return None
+        rows = self.read(horizon, date.fromisoformat(days[-1]) - timedelta(days=7)).filter(~pl.col("jump"))
+        return rows.select(pl.col("timestamp").max()).item()
 
 
 def _records(folder: Path, since: date | None) -> Iterator[_Record]:

@@ -252,7 +252,7 @@ class LiveService:
         if version == horizon.version:
             return
         spec = horizon.spec
-        stored = await asyncio.to_thread(self.store.read, name, spec.grid, spec.keep, spec.max_jump, horizon.finer)
+        stored = await asyncio.to_thread(self.store.read, name, spec.grid, spec.keep, horizon.finer)
         if not horizon.fits(stored.bars):
             await asyncio.to_thread(self._make, True)
             return

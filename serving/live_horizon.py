@@ -92,7 +92,7 @@ def opened(store: Store, name: str, spec: Spec, keep: int, deadline: timedelta) 
     layout = store.layout(name)
     finer = None if layout is None or layout["bars"] == "source" else str(layout["bars"])
     version = store.version(name)
-    stored = store.read(name, spec.grid, spec.keep, spec.max_jump, finer)
+    stored = store.read(name, spec.grid, spec.keep, finer)
     given = [column for column in stored.bars.columns if column not in _STANDARD]
     extras = tuple(dict.fromkeys((*spec.extras, *given)))
     symbols = tuple(sorted({*spec.symbols, *symbols_of(stored.bars)}))

@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 
 from quant.adjust import ACTIONS, no_actions
-from quant.arrivals import settled, stepped
+from quant.arrivals import apart, settled, stepped
 from quant.bars import BARS, KEY, known
 from quant.grid import Grid
-from quant.jumps import PAST, judge
 from quant.panel import instants, moment
 from quant.recipe import calendar_of
 from quant.resample import resample
@@ -63,19 +62,19 @@ class Store:
             return None
         return self.lake.scan(f"bars/{horizon}").select(pl.col("timestamp").max()).collect().item()
 
-    def read(self, horizon: str, grid: Grid, slots: int, max_jump: float | None, finer: str | None) -> Stored:
+    def read(self, horizon: str, grid: Grid, slots: int, finer: str | None) -> Stored:
         """Bars of the newest `slots` slots and more; what was pushed overlays what the table has of the same bars."""
         newest = self.newest(horizon)
         since = None if newest is None else _before(grid, newest, slots)
         if finer is None:
-            return self._merged(horizon, grid, since, max_jump)
+            return self._merged(horizon, grid, since)
         fine_grid = self.grid(finer)
         table = self._table(horizon, since)
         if fine_grid is None:
             return Stored(table, NO_JUMPS, no_actions())
         # Bins of the table's newest session may have grown since, and later ones are not in it.
         start = None if newest is None else _before(grid, newest, 0)
-        fine = self._merged(finer, fine_grid, start, max_jump).bars
+        fine = self._merged(finer, fine_grid, start).bars
         if fine.is_empty():
             return Stored(table, NO_JUMPS, no_actions())
         made = resample(fine, fine_grid, grid)
@@ -87,7 +86,7 @@ class Store:
             return EMPTY
         return self.lake.scan(f"bars/{horizon}", since).drop("partition", "source").collect()
 
-    def _merged(self, horizon: str, grid: Grid, since: datetime | None, max_jump: float | None) -> Stored:
+    def _merged(self, horizon: str, grid: Grid, since: datetime | None) -> Stored:
         table = self._table(horizon, since)
         day = None if since is None else (since - timedelta(days=1)).date()
         came = self.arrivals.read(horizon, day)
@@ -97,7 +96,7 @@ class Store:
         told, actions = self._rejected_jumps(horizon, since), self._actions(horizon)
         if came.is_empty():
             return Stored(table, told, actions)
-        return _overlaid(Stored(table, told, actions), known(settled(came), grid), grid, max_jump)
+        return _overlaid(Stored(table, told, actions), known(settled(came), grid), known(apart(came), grid), grid)
 
     def _actions(self, horizon: str) -> pl.DataFrame:
         name = f"actions/{horizon}"
@@ -111,10 +110,11 @@ class Store:
         return rows.select(NO_JUMPS.columns).collect().unique(KEY, keep="last")
 
 
-def _overlaid(stored: Stored, came: pl.DataFrame, grid: Grid, max_jump: float | None) -> Stored:
+def _overlaid(stored: Stored, came: pl.DataFrame, jumped: pl.DataFrame, grid: Grid) -> Stored:
     """The table with what arrived: equal bars stay as they are known there, new ones carry the factors on.
 
-    What is a jump against the bars before it leaves the table's bar where there is one, as in the bars step.
+    came, jumped: what was taken and what was told a jump when it came. Nothing is judged again: what was acknowledged
+    stays, whatever came after it.
     """
     table, told = stored.bars, stored.jumps
     factors = ["price_factor", "volume_factor"]
@@ -122,7 +122,7 @@ def _overlaid(stored: Stored, came: pl.DataFrame, grid: Grid, max_jump: float | 
     there = table.select(*KEY, *factors, _was=pl.struct([name for name in values if name in table.columns]))
     came = came.join(there, on=KEY, how="left", maintain_order="left")
     same = pl.struct([name for name in values if name in table.columns]).eq_missing(pl.col("_was"))
-    came = came.filter(~(same & pl.col("price_factor").is_not_null())).drop("_was").with_columns(_came=pl.lit(True))
+    came = came.filter(~(same & pl.col("price_factor").is_not_null())).drop("_was")
 
     def over(bars: pl.DataFrame) -> pl.DataFrame:
         rows = pl.concat([table.join(bars, on=KEY, how="anti"), bars], how="diagonal_relaxed").sort(KEY)
@@ -135,15 +135,14 @@ def _overlaid(stored: Stored, came: pl.DataFrame, grid: Grid, max_jump: float | 
         return pl.concat([old, stepped(new, before, stored.actions, grid)]).drop("_fresh").sort(KEY)
 
     rows = over(came)
-    if max_jump is not None:
-        scaled = rows.with_columns(pl.col("open", "close") / pl.col("volume_factor"))
-        known_jumps = told.with_columns(jump=pl.lit(True))
-        past = scaled.filter(pl.col("_came").is_null()).select(*KEY, "close", jump=pl.lit(False))
-        past = pl.concat([past.join(told, on=KEY, how="anti"), known_jumps.select(past.columns)]).cast(PAST).sort(KEY)
-        jumps = judge(scaled.filter("_came"), past, no_actions(), grid, max_jump).jumps
-        rows = over(came.join(jumps, on=KEY, how="anti"))
-        told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps.select(NO_JUMPS.columns)])
-    return Stored(rows.drop("_came"), told, stored.actions)
+    if jumped.height:
+        # On the scale of the bars around them, as the next ones are judged by them.
+        beside = over(pl.concat([came.join(jumped, on=KEY, how="anti"), jumped], how="diagonal_relaxed"))
+        jumps = beside.join(jumped.select(KEY), on=KEY, how="semi").select(
+            *KEY, close=pl.col("close") / pl.col("volume_factor")
+        )
+        told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps])
+    return Stored(rows, told, stored.actions)
 
 
 def _before(grid: Grid, bar: datetime, slots: int) -> datetime:

@@ -74,7 +74,7 @@ def check(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps
     columns = np.array([bars.place[symbol] for symbol in symbols], np.intp)
     frame = _frame(symbols, stamps[good], values[good], columns, bars, rules.grid, now)
     frame = _adjusted(frame, columns, rules, bars)
-    journal = {"symbol": symbols, "timestamp": stamps[good].astype(np.int64).tolist()}
+    journal: dict[str, list[Any]] = {"symbol": symbols, "timestamp": stamps[good].astype(np.int64).tolist()}
     for number, name in enumerate(_names(bars)):
         held = values[good, number]
         journal[name] = [None if value != value else value for value in held.tolist()]
@@ -84,6 +84,7 @@ def check(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps
             row = int(rows[good[at]])
             refused[row] = field_error(["bars", row, "close"], f"kept apart: {REASONS['jump']}")
         frame = frame.filter(~pl.Series(jumped, dtype=pl.Boolean))
+        journal["jump"] = jumped.astype(int).tolist()
     return Pushed(journal, frame, [refused[row] for row in sorted(refused)])
 
 

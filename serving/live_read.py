@@ -116,8 +116,11 @@ def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Sour
 
 
 def bars_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: Rows) -> Rows:
-    """What the bars table has before the memory. Blocking."""
-    return _of_table(live, f"bars/{held.name}", page, newer, held.bars.time[:1], known=True)
+    """What the bars table has before the memory, and what was pushed and is in neither. Blocking."""
+    since, newest, ahead = held.bars.time[:1], live.store.newest(held.name), None
+    if len(since) and (newest is None or moment(since[0]) > newest):  # a feed that runs ahead of the pipeline
+        ahead = live.store.read(held.name, held.spec.grid, 0, held.finer).bars
+    return _of_table(live, f"bars/{held.name}", page, newer, since, known=True, ahead=ahead)
 
 
 def features_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: Rows) -> Rows:
@@ -128,19 +131,39 @@ def features_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: R
     return _of_table(live, f"features/{held.name}", page, newer, first, known=False)
 
 
-def _of_table(live: LiveService, table: str, page: Page, newer: Rows, since: Instants, *, known: bool) -> Rows:
+def _of_table(
+    live: LiveService,
+    table: str,
+    page: Page,
+    newer: Rows,
+    since: Instants,
+    *,
+    known: bool,
+    ahead: pl.DataFrame | None = None,
+) -> Rows:
+    """Rows before `since` of a table, and of `ahead`, which stand in the place of those of the same time."""
     names = list(newer.values)
     lake, window = live.store.lake, page.window
-    if not lake.exists(table):
+    end = min([one for one in (window.end, *(moment(stamp) for stamp in since)) if one is not None], default=None)
+
+    def of(rows: pl.LazyFrame) -> pl.LazyFrame:
+        there = rows.collect_schema().names()
+        wanted = [name if name in there else pl.lit(None, pl.Float64()).alias(name) for name in names]
+        wanted += ["known_at"] if known else []
+        return rows.filter(pl.col("symbol") == page.symbol).select("timestamp", *wanted)
+
+    parts = [of(lake.scan(table, window.start, end))] if lake.exists(table) else []
+    if ahead is not None:
+        inside = ahead.lazy()
+        inside = inside if window.start is None else inside.filter(pl.col("timestamp") >= window.start)
+        inside = of(inside if end is None else inside.filter(pl.col("timestamp") < end))
+        parts = [*(part.join(inside, on="timestamp", how="anti") for part in parts), inside]
+    if not parts:
         empty = np.empty(0, "datetime64[us]")
         return Rows(empty, {name: np.empty(0) for name in names}, empty if known else None, True, False)
-    ends = [one for one in (window.end, *(moment(stamp) for stamp in since)) if one is not None]
-    rows = lake.scan(table, window.start, min(ends) if ends else None).filter(pl.col("symbol") == page.symbol)
-    there = rows.collect_schema().names()
-    wanted = [name if name in there else pl.lit(None, pl.Float64()).alias(name) for name in names]
-    wanted += ["known_at"] if known else []
     # One row more than is asked for tells whether there are older ones.
-    frame = rows.select("timestamp", *wanted).sort("timestamp").tail(window.limit - len(newer.time) + 1).collect()
+    rows = pl.concat(parts, how="vertical_relaxed").sort("timestamp")
+    frame = rows.tail(window.limit - len(newer.time) + 1).collect()
     values = {name: frame[name].cast(pl.Float64).to_numpy() for name in names}
     return Rows(instants(frame["timestamp"]), values, instants(frame["known_at"]) if known else None, True, False)
 

@@ -131,9 +131,10 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 
 
 def _location(loc: Sequence[str | int]) -> list[str | int]:
-    """FastAPI's error location less the leading "body" and the tag of the body's kind."""
+    """FastAPI's error location less the leading "body" and the tag of the body's kind, which a field's name follows."""
     parts = list(loc[1:]) if loc and loc[0] == "body" else list(loc)
-    return parts[1:] if len(parts) > 1 and parts[0] in _BODY_KINDS else parts
+    tagged = len(parts) > 1 and parts[0] in _BODY_KINDS and isinstance(parts[1], str)
+    return parts[1:] if tagged else parts
 
 
 def _spelt(location: Sequence[str | int]) -> str:

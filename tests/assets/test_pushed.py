@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets import partitions
 from resources.arrivals import Journal
 
 NUMBERS = ("open", "high", "low", "close", "volume")
@@ -87,3 +88,16 @@ def missing(made, bars: pl.DataFrame) -> pl.DataFrame:  # type: ignore[no-untype
     at = gaps["timestamp"][len(gaps) // 2]
     before = bars.filter(pl.col("symbol") == symbol, pl.col("timestamp") < at).sort("timestamp").tail(1)
     return before.with_columns(timestamp=pl.lit(at).cast(before.schema["timestamp"]))
+
+
+def test_what_runs_ahead_of_the_source_has_partitions_too(made, pipeline: Callable[..., object]) -> None:  # type: ignore[no-untyped-def]
+    root = Path(made.lake.root).parent
+    last = made.table("bars").filter(pl.col("timestamp") == pl.col("timestamp").max())
+    ahead = last.with_columns(pl.col("timestamp") + timedelta(days=7))
+    plan, horizons = made.plan(), made.horizons
+    source = partitions.span(plan, horizons)
+    journal(root, (ahead, timedelta(minutes=5)))
+    if source[1] is None:
+        assert partitions.span(plan, horizons) == source
+    else:
+        assert partitions.span(plan, horizons) == (source[0], ahead["timestamp"][0].date())

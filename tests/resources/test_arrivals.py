@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.arrivals import settled
+from quant.arrivals import apart, settled
 from resources.arrivals import Arrivals, ArrivalsError, Journal
 
 AT = datetime(2026, 1, 5, 15, 0, 0, 250, tzinfo=UTC)
@@ -150,20 +150,28 @@ def test_no_acknowledged_row_is_lost_when_the_process_is_killed(tmp_path: Path) 
     assert len(told) <= len(found) <= len(told) + 1  # the last one may be written and not acknowledged
 
 
-@given(st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from([1.0, 2.0, None])), min_size=1, max_size=30))
-def test_settled_arrivals_are_the_last_values_known_since_they_last_changed(
-    came: list[tuple[str, float | None]],
-) -> None:
+Came = list[tuple[str, float | None, bool]]
+
+
+ROWS = st.tuples(st.sampled_from("AB"), st.sampled_from([1.0, 2.0, None]), st.booleans())
+
+
+@given(st.lists(ROWS, min_size=1, max_size=30))
+def test_settled_arrivals_are_the_last_values_taken_known_since_they_last_changed(came: Came) -> None:
     frame = pl.DataFrame(
         {
-            "symbol": [symbol for symbol, _ in came],
+            "symbol": [symbol for symbol, *_ in came],
             "timestamp": [AT] * len(came),
-            "close": pl.Series([value for _, value in came], dtype=pl.Float64),
+            "close": pl.Series([value for _, value, _ in came], dtype=pl.Float64),
             "known_at": [AT + timedelta(seconds=number) for number in range(len(came))],
+            "jump": [jump for *_, jump in came],
         }
     )
+    assert set(apart(frame)["symbol"]) == {symbol for symbol, jump in {s: j for s, _, j in came}.items() if jump}
     expected: dict[str, tuple[float | None, datetime]] = {}
-    for number, (symbol, value) in enumerate(came):
+    for number, (symbol, value, jump) in enumerate(came):
+        if jump:
+            continue
         if symbol not in expected or expected[symbol][0] != value:
             expected[symbol] = (value, AT + timedelta(seconds=number))
     found = {row["symbol"]: (row["close"], row["known_at"]) for row in settled(frame).iter_rows(named=True)}

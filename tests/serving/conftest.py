@@ -91,7 +91,7 @@ def train(made: Recipe, bars: pl.DataFrame, seed: int, others: Mapping[str, pl.D
         horizon="5m",
         recipe=made,
         trained=trained,
-        config={"seed": seed},
+        config={"seed": seed, "validation": {"max_jump": 20.0}},
         label={"name": "forward_return", "text": "lead(close, 1) / close - 1", "lookahead": 1},
         digests={"content": "c", "config": f"seed {seed}", "source": "s", "lock": "l"},
         golden_bars=bars.filter(pl.col("timestamp").is_in(newest.implode())),

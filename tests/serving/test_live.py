@@ -219,6 +219,34 @@ def test_pages_of_data_and_features_hold_every_bar_once_from_memory_and_tables(
         assert (wrong.status_code, wrong.json()["nearest"]) == (422, "close")
 
 
+def test_a_feed_that_runs_ahead_of_the_table_leaves_no_hole_between_it_and_the_memory(
+    registry: Registry, unsplit: pl.DataFrame, tmp_path: Path, serve: Serve, bundles: list[Bundle]
+) -> None:
+    recipe = bundles[0].recipe
+    stamps = unsplit["timestamp"].unique().sort()
+    table = unsplit.filter(pl.col("timestamp") <= stamps[60])
+    days = recipe.grid.partition_keys(table["timestamp"].dt.replace_time_zone(None).to_numpy(), "day").tolist()
+    layout = {"calendar": {"name": "XNYS"}, "interval": "5m", "bars": "source"}
+    rows = table.with_columns(partition=pl.Series(days))
+    Lake(tmp_path / "lake").write("bars/5m", [rows], sorted(set(days)), layout)
+    with (
+        serve(tmp_path, live=LIVE.model_copy(update={"keep": 20})) as address,
+        httpx.Client(base_url=address, timeout=30) as client,
+    ):
+        warm(client)
+        for first in range(61, len(stamps), 50):
+            last = stamps[min(first + 49, len(stamps) - 1)]
+            push(client, unsplit.filter(pl.col("timestamp").is_between(stamps[first], last)))
+        mine = unsplit.filter(pl.col("symbol") == "CCC").sort("timestamp")
+        page = client.get("/api/data/CCC", params={"horizon": "5m", "limit": mine.height + 5}).json()
+        assert [datetime.fromisoformat(stamp) for stamp in page["timestamp"]] == mine["timestamp"].to_list()
+        assert page["columns"]["close"] == mine["close"].to_list()
+        assert page["next"] is None
+        wrong = [{**bar, "timestamp": "2024-01-02T15:00:00"} for bar in sent(mine[:2])]  # no time zone
+        told = client.post("/bars", json={"horizon": "5m", "bars": wrong}).json()
+        assert told["errors"][0]["pointer"] == "#/bars/0/timestamp"
+
+
 def test_a_new_champion_with_other_factors_answers_the_next_section_from_a_warm_state(
     live: httpx.Client, registry: Registry, unsplit: pl.DataFrame, train_bundle: Callable[..., Bundle]
 ) -> None:
@@ -279,3 +307,39 @@ def stamps_of(recipe: Recipe, bars: pl.DataFrame) -> np.ndarray:
     """The slots of a market's span."""
     days = recipe.grid.session_dates(bars["timestamp"].dt.replace_time_zone(None).to_numpy())
     return recipe.grid.slots(days.min().item(), days.max().item())
+
+
+def test_a_refused_jump_costs_no_bar_that_was_taken_before_or_after_it_also_not_at_a_restart(
+    registry: Registry, tmp_path: Path, serve: Serve, unsplit: pl.DataFrame
+) -> None:
+    stamps = unsplit["timestamp"].unique().sort()
+
+    def bars(symbol: str, first: int, last: int, scale: float = 1.0) -> pl.DataFrame:
+        there = pl.col("timestamp").is_between(stamps[first], stamps[last])
+        rows = unsplit.filter(there, pl.col("symbol") == symbol)
+        return rows.with_columns(pl.col(name) * scale for name in NUMBERS[:4])
+
+    def refused(client: httpx.Client, wrong: pl.DataFrame) -> None:
+        answer = client.post("/bars", json={"horizon": "5m", "bars": sent(wrong)})
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error_count"] == wrong.height
+
+    def data(client: httpx.Client) -> list[dict[str, Any]]:
+        asked = [client.get(f"/api/data/{symbol}", params={"horizon": "5m", "limit": 500}) for symbol in ("AAA", "BBB")]
+        return [answer.json() for answer in asked]
+
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        warm(client)
+        for symbol in ("AAA", "BBB"):
+            push(client, bars(symbol, 0, 20))
+        refused(client, bars("AAA", 20, 20, 100.0))  # a revision of a bar that stands
+        push(client, bars("BBB", 30, 30))
+        refused(client, bars("BBB", 22, 26, 40.0))  # late ones, on a scale that would make the newest the jump
+        before = data(client)
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        warm(client)
+        assert data(client) == before
+        taken = [bars("AAA", 0, 20).height, bars("BBB", 0, 20).height + bars("BBB", 30, 30).height]
+        assert [len(found["timestamp"]) for found in before] == taken
+        refused(client, bars("AAA", 21, 21, 100.0))  # still judged by those before
+        push(client, bars("AAA", 21, 21))

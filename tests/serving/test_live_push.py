@@ -90,7 +90,7 @@ def test_jumps_are_told_as_the_bars_step_tells_them_also_where_a_scale_stays(one
         told = check(piece, rules, bars, jumps, LATER)
         bars.put(told.frame)
         taken += told.frame["timestamp"].to_list()
-        assert len(told.columns["symbol"]) == len(piece), "the journal has jumps too: the bars step judges them again"
+        assert len(told.columns["symbol"]) == len(piece), "the journal has jumps too: later ones are judged by them"
     good = judge(frame.with_columns(known_at=pl.col("timestamp")), no_past(), no_actions(), GRID, 4.0).good
     assert taken == good["timestamp"].to_list()
     assert 20 < 60 - len(taken) + 19 < 30
