@@ -26,8 +26,8 @@ class ExplainError(RuntimeError):
 
 def explain(words: Sequence[str]) -> int:
     """Print everything that is known of one signal."""
-    from resources.lake import Lake
     from resources.registry import Registry
+    from serving.live_load import Store
 
     signals = [word for word in words if "=" not in word and word != "--json"]
     if len(signals) != 1:
@@ -36,13 +36,13 @@ def explain(words: Sequence[str]) -> int:
     overrides = [word for word in words if "=" in word]
     found = compose(overrides)
     root = root_of(next(iter(found.values())))
-    lake, registry = Lake(f"{root}/lake"), Registry(root)
+    store, registry = Store(root), Registry(root)
     named = any(word.startswith("horizon=") for word in overrides)
-    horizon, rows = find(signals[0], [*found] if named else registry.horizons(), lake)
+    horizon, rows = find(signals[0], [*found] if named else registry.horizons(), store.lake)
     from defs.trace import trace
 
     told = next(row for row in rows.to_dicts() if row["role"] != "shadow")
-    traced = trace(told, rows, horizon, lake, registry)
+    traced = trace(told, rows, horizon, store, registry)
     if "--json" in words:
         json.dump(plain(traced), sys.stdout, indent=1, allow_nan=False)
         print()

@@ -13,6 +13,7 @@ from quant.explain import contributions
 from quant.recipe import RecipeError
 from resources.lake import Lake
 from resources.registry import Registry, RegistryError
+from serving.live_load import Store
 from serving.prediction_log import inputs_hashes
 
 SHOWN_BARS = 5  # the newest of the symbol, the predicted one last
@@ -20,7 +21,7 @@ SHOWN_BARS = 5  # the newest of the symbol, the predicted one last
 
 @dataclass(frozen=True)
 class Replay:
-    """Factor values made again from the bars table. problem: why they cannot be."""
+    """Factor values made again from the bars as they are now, pushed ones among them. problem: why they cannot be."""
 
     version: int | None
     values: np.ndarray | None = None  # float32 [F]
@@ -28,14 +29,14 @@ class Replay:
     problem: str | None = None
 
 
-def trace(row: Mapping[str, Any], also: pl.DataFrame, horizon: str, lake: Lake, registry: Registry) -> dict[str, Any]:
+def trace(row: Mapping[str, Any], also: pl.DataFrame, horizon: str, store: Store, registry: Registry) -> dict[str, Any]:
     """All that is known of one row of the prediction log, as JSON values and datetimes.
 
     also: other rows of the same signal: what the challenger said in shadow. RegistryError or BundleError where the
     bundle that answered is gone or damaged.
     """
     bundle = registry.load(horizon, row["bundle"])
-    replay = _replay(bundle, row, horizon, lake)
+    replay = _replay(bundle, row, horizon, store)
     logged = None if row["inputs"] is None else np.asarray(row["inputs"], np.float32)
     proved = replay.values is not None and inputs_hashes(replay.values[None])[0] == row["inputs_hash"]
     values = logged if logged is not None else replay.values if proved else None
@@ -52,7 +53,7 @@ def trace(row: Mapping[str, Any], also: pl.DataFrame, horizon: str, lake: Lake, 
         "label": dict(bundle.manifest["label"]),
         "config": bundle.manifest["config"],
         **_factors(bundle, row, values, logged, replay),
-        "bars": _bars(replay, horizon, row["at"], lake),
+        "bars": _bars(replay, horizon, row["at"], store.lake),
     }
 
 
@@ -112,10 +113,10 @@ def _factors(
     }
 
 
-def _replay(bundle: Bundle, row: Mapping[str, Any], horizon: str, lake: Lake) -> Replay:
-    """The row's factors from the newest version of the bars table."""
+def _replay(bundle: Bundle, row: Mapping[str, Any], horizon: str, store: Store) -> Replay:
+    """The row's factors from the newest version of the bars table, and from what was pushed since."""
     table, stamp, symbol, recipe = f"bars/{horizon}", row["timestamp"], row["symbol"], bundle.recipe
-    version = lake.version(table)
+    version = store.version(horizon)
     if version is None:
         return Replay(None, problem=f"there is no table {table}")
     if stamp is None or symbol is None:
@@ -123,12 +124,12 @@ def _replay(bundle: Bundle, row: Mapping[str, Any], horizon: str, lake: Lake) ->
     day = recipe.grid.session_dates(_instants(stamp))[0].item()
     slots = recipe.grid.slots(recipe.grid.back(day, recipe.lookback), day)
     slots = slots[slots <= _instants(stamp)][-recipe.lookback - 1 :]
-    bars = _read(lake, table, slots, version).filter(pl.col("symbol").is_in(list(recipe.symbols)))
+    bars = _read(store, horizon, slots).filter(pl.col("symbol").is_in(list(recipe.symbols)))
     mine = bars.filter(symbol=symbol)
     if mine.filter(timestamp=stamp).is_empty():
-        return Replay(version, bars=mine, problem=f"table {table} has no bar of {symbol} at {stamp:%Y-%m-%d %H:%M}")
+        return Replay(version, bars=mine, problem=f"{horizon} has no bar of {symbol} at {stamp:%Y-%m-%d %H:%M}")
     try:
-        others = {name: _read(lake, f"bars/{name}", theirs, None) for name, theirs in recipe.needs(bars, 1).items()}
+        others = {name: _read(store, name, theirs) for name, theirs in recipe.needs(bars, 1).items()}
         keys, X = recipe.rows(bars, 1, set(recipe.symbols) - set(bars["symbol"]), others)
     except RecipeError as error:
         return Replay(version, bars=mine, problem=str(error))
@@ -140,7 +141,7 @@ def _replay(bundle: Bundle, row: Mapping[str, Any], horizon: str, lake: Lake) ->
 
 def _bars(replay: Replay, horizon: str, at: datetime, lake: Lake) -> dict[str, Any]:
     table = f"bars/{horizon}"
-    shown = None if replay.bars is None else replay.bars.drop("partition").sort("timestamp").tail(SHOWN_BARS)
+    shown = None if replay.bars is None else replay.bars.sort("timestamp").tail(SHOWN_BARS)
     return {
         "table": table,
         "version now": replay.version,
@@ -149,10 +150,9 @@ def _bars(replay: Replay, horizon: str, at: datetime, lake: Lake) -> dict[str, A
     }
 
 
-def _read(lake: Lake, table: str, slots: np.ndarray, version: int | None) -> pl.DataFrame:
+def _read(store: Store, horizon: str, slots: np.ndarray) -> pl.DataFrame:
     first, last = (slot.replace(tzinfo=UTC) for slot in slots[[0, -1]].tolist())
-    rows = lake.scan(table, version=version).filter(pl.col("timestamp").is_between(first, last))
-    return rows.sort("timestamp", "symbol").collect()
+    return store.between(horizon, first, last)
 
 
 def _instants(stamp: datetime) -> np.ndarray:

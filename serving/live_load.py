@@ -17,7 +17,7 @@ from quant.panel import instants, moment
 from quant.recipe import calendar_of
 from quant.resample import resample
 from resources.arrivals import Arrivals
-from resources.lake import Lake
+from resources.lake import Lake, LakeError
 
 EMPTY = pl.DataFrame(schema={name: kind for name, kind in BARS.items() if name != "source"})
 NO_JUMPS = pl.DataFrame(schema={"symbol": pl.String(), "timestamp": BARS["timestamp"], "close": pl.Float64()})
@@ -80,6 +80,22 @@ class Store:
         made = resample(fine, fine_grid, grid)
         rest = table.join(made, on=KEY, how="anti")
         return Stored(pl.concat([rest, made], how="diagonal_relaxed").sort(KEY), NO_JUMPS, no_actions())
+
+    def between(self, horizon: str, start: datetime, end: datetime) -> pl.DataFrame:
+        """Bars with start <= timestamp <= end by (timestamp, symbol), as they are live: what was pushed among them.
+
+        LakeError where the horizon has no table.
+        """
+        layout, grid, newest = self.layout(horizon), self.grid(horizon), self.newest(horizon)
+        if layout is None or grid is None:
+            raise LakeError(f"table bars/{horizon} does not exist under {self.lake.root}: materialize it first")
+        back = 0
+        if newest is not None and newest > start:
+            first, last = grid.session_dates(instants(pl.Series([start, newest]))).tolist()
+            back = len(grid.slots(first, last))
+        finer = None if layout["bars"] == "source" else str(layout["bars"])
+        bars = self.read(horizon, grid, back, finer).bars
+        return bars.filter(pl.col("timestamp").is_between(start, end)).sort("timestamp", "symbol")
 
     def _table(self, horizon: str, since: datetime | None) -> pl.DataFrame:
         if since is None:

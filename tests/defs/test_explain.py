@@ -16,6 +16,7 @@ import pytest
 from defs.cli import main
 from quant.bundle import Bundle
 from quant.forest_choice import fixed
+from resources.arrivals import Journal
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.prediction_log import LAYOUT, frame, table
@@ -23,6 +24,7 @@ from serving.predictor import Predictor
 from serving.record import Record
 from tests.serving.conftest import random_bars, recipe, train
 
+TABLE = {"calendar": {"name": "XNYS"}, "interval": "5m", "bars": "source"}
 Say = Callable[..., tuple[int, str, str]]
 
 
@@ -45,7 +47,7 @@ def store(tmp_path: Path, bars: pl.DataFrame, bundles: list[Bundle]) -> Path:
         registry.write(bundle, {"tables": {"bars": 0}, "run": "run-1"})
     entry = registry.promote("5m", bundles[0].id, "the first model", by="ada")
     days = bars["timestamp"].dt.strftime("%Y-%m-%d").alias("partition")
-    lake.write("bars/5m", [bars.with_columns(days)], days.unique().to_list(), {"interval": "5m"})
+    lake.write("bars/5m", [bars.with_columns(days)], days.unique().to_list(), TABLE)
     keys, X = recipe().rows(bars, 1)
     by = Predictor(bundles[0], entry, entry.at, entry.at, fixed("native"))
     stamp = datetime.now(UTC) + timedelta(milliseconds=1)  # Delta's commits are stamped to the millisecond
@@ -114,7 +116,7 @@ def test_it_names_bundle_ledger_tables_config_and_the_bars_and_replays_all_of_it
     assert told["bundle"]["ledger"]["why"] == "the first model"
     assert told["bundle"]["ledger"]["by"] == "ada"
     assert told["bundle"]["provenance"]["tables"] == {"bars": 0}
-    assert told["config"] == {"seed": 1}
+    assert told["config"] == bundles[0].manifest["config"]
     assert told["shadow"][0]["bundle"] == bundles[1].id
     assert told["answered"]["role"] == "champion"
     mine = bars.filter(symbol=told["symbol"]).sort("timestamp").tail(5)
@@ -157,9 +159,7 @@ def test_revised_bars_are_told_by_version_and_factor(say: Say, store: Path, bars
     revised = pl.when(pl.col("timestamp") == newest).then(pl.col("close") * 1.01).otherwise(pl.col("close"))
     days = bars["timestamp"].dt.strftime("%Y-%m-%d").alias("partition")
     lake = Lake(f"{store}/lake")
-    lake.write(
-        "bars/5m", [bars.with_columns(revised.alias("close"), days)], days.unique().to_list(), {"interval": "5m"}
-    )
+    lake.write("bars/5m", [bars.with_columns(revised.alias("close"), days)], days.unique().to_list(), TABLE)
     told = explained(say, "asked.0")
     assert (told["bars"]["version then"], told["bars"]["version now"]) == (0, 1)
     assert "momentum" in told["replay"]["factors that differ from the bars"]
@@ -193,3 +193,22 @@ def test_a_signal_that_is_not_there_is_told_in_one_line(say: Say, words: list[st
     assert (status, out) == (2, "")
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_a_signal_of_pushed_bars_replays_from_the_journal_before_any_table_has_them(
+    say: Say, store: Path, bars: pl.DataFrame
+) -> None:
+    newest = bars.filter(pl.col("timestamp") == pl.col("timestamp").max())
+    days = bars["timestamp"].dt.strftime("%Y-%m-%d").alias("partition")
+    kept = bars.with_columns(days).join(newest, on=["symbol", "timestamp"], how="anti")
+    Lake(f"{store}/lake").write("bars/5m", [kept], days.unique().to_list(), TABLE)
+    assert "has no bar of" in explained(say, "asked.0")["replay"]["problem"]
+    journal = Journal(store, "5m")
+    columns = {"symbol": newest["symbol"].to_list(), "timestamp": newest["timestamp"].dt.epoch("us").to_list()}
+    columns |= {name: newest[name].to_list() for name in ("open", "high", "low", "close", "volume")}
+    journal.append(newest["timestamp"][0] + timedelta(minutes=5), columns).result(10)
+    journal.close()
+    told = explained(say, "asked.0")
+    assert told["replay"]["factors that differ from the bars"] == []
+    assert told["replay"]["same prediction"] is True
+    assert datetime.fromisoformat(told["bars"]["newest"][-1]["timestamp"]) == newest["timestamp"][0]
