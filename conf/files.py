@@ -8,6 +8,8 @@ from conf.errors import ConfigError, nearest, shown
 from conf.fields import UNITS
 from conf.origin import place
 
+REPOSITORY = Path(__file__).resolve().parent.parent  # where Tenor runs: its packages, dagster.yaml, workspace.yaml
+
 
 def home() -> Path:
     """The folder that TENOR_CONF names, else the one of this file; ConfigError where there is no config."""

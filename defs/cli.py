@@ -28,7 +28,7 @@ def command(name: str) -> Callable[[Sequence[str]], int]:
 
         return up
     if name == "serve":
-        from defs.up import serve
+        from defs.serve import serve
 
         return serve
     if name == "verify":

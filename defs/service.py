@@ -4,9 +4,9 @@ import socket
 import sys
 from pathlib import Path
 
+from conf.files import REPOSITORY
 from conf.options import Serving
 from defs.processes import Processes
-from resources.dagster_storage import REPOSITORY
 from resources.inference import Inference, ServiceDown
 from serving import options
 

@@ -1,9 +1,7 @@
-"""`tenor up` and `tenor serve`: the long-running parts, started and stopped together."""
+"""`tenor up`: the long-running parts, started and stopped together."""
 
 import contextlib
-import os
 import shlex
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +10,12 @@ from pathlib import Path
 import httpx
 
 from conf.compose import check_structural, compose
-from conf.errors import ConfigError
+from conf.files import REPOSITORY
 from conf.options import Serving
 from defs.look import root_of, with_all_horizons
 from defs.processes import Processes
+from defs.serve import check_ports
 from defs.service import command, url_of
-from resources.dagster_storage import REPOSITORY
 from resources.database import Database
 from resources.settings import OVERRIDES_VARIABLE
 
@@ -59,25 +57,6 @@ def up(overrides: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print("stopping …", flush=True)
             return 0
-
-
-def check_ports(*ports: int) -> None:
-    """ConfigError for the first port that something listens on already."""
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                fix = "Stop what listens there (another `tenor up`?), or choose serving.port and serving.dagster_port"
-                raise ConfigError("command line", f"port {port} is in use", fix=fix)
-
-
-def serve(overrides: Sequence[str]) -> int:
-    """Run the service alone, in this process."""
-    horizons = compose(with_all_horizons(overrides))
-    first = next(iter(horizons.values()))
-    check_ports(first.serving.port)
-    os.chdir(REPOSITORY)
-    words = command(root_of(first), first.serving)
-    os.execv(words[0], words)
 
 
 def dagster(serving: Serving) -> list[str]:

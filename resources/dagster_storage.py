@@ -15,9 +15,9 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import create_pg_engine
 
+from conf.files import REPOSITORY
 from resources.database import Database
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = {"root": Field(StringSource, is_required=False, description="store root; default: TENOR_HOME, or .tenor")}
 
 

@@ -13,7 +13,7 @@ from serving import data, openapi, predict, problems, routes, stream, v2
 from serving import options as written
 from serving.guard import Guard
 from serving.keys import KeyRing
-from serving.limits import BodyLimit
+from serving.limits import BodyLimit, PlainBody
 from serving.observe import Observe
 from serving.service import build
 from serving.v2_infer import Infer, document
@@ -64,6 +64,7 @@ def create_app(
     for name, part in vars(parts).items():
         setattr(app.state, name, part)
     # Each is added around the ones before: the last sees every answer.
+    app.add_middleware(PlainBody)
     app.add_middleware(Infer, service=app)
     app.add_middleware(BodyLimit, limits=parts.options.limits)
     app.add_middleware(Guard, access=parts.access)

@@ -9,6 +9,7 @@ import polars as pl
 from quant.bundle import Bundle, BundleError
 from quant.grid import Grid
 from quant.inputs import names
+from quant.validate import REASONS, validate
 from serving.messages import Bar, PredictBars
 from serving.problems import Problem, field_error, nearest, refuse_fields
 from serving.record import Key
@@ -40,6 +41,8 @@ def _checked(
     """Rows of the bars table of one horizon; 422 that names the bars at fault."""
     frame = _frame(bars, _extras(bars, where, columns))
     if errors := [*_unknown_symbols(frame, where, bundle), *_off_grid(frame, where, grid), *_repeated(frame, where)]:
+        raise refuse_fields("wrong-bars", errors)
+    if errors := list(_against_rules(frame, where, grid)):
         raise refuse_fields("wrong-bars", errors)
     return frame
 
@@ -83,6 +86,13 @@ def _frame(bars: Sequence[Bar], extras: Sequence[str]) -> pl.DataFrame:
             **dict.fromkeys((*numbers, *others), pl.Float64()),
         },
     )
+
+
+def _against_rules(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid) -> Iterator[dict[str, Any]]:
+    """Bars whose values no venue can have reported, as the bars step tells them."""
+    sent = frame.with_columns(source=pl.lit("sent"), _sent=pl.int_range(pl.len()).cast(pl.Float64))
+    for row, reason in validate(sent, grid).rejected.sort("_sent").select("_sent", "reason").iter_rows():
+        yield field_error([*where, int(row)], f"{reason}: {REASONS[reason]}")
 
 
 def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle) -> Iterator[dict[str, Any]]:

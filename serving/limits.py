@@ -1,4 +1,4 @@
-"""What requests may cost: bytes of a body, and how many may wait for the compute thread."""
+"""What requests may cost: bytes of a body, plain or not, and how many may wait for the compute thread."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,6 +50,21 @@ class BodyLimit:
             return message
 
         await self.app(scope, limited, send)
+
+
+class PlainBody:
+    """ASGI middleware around the routes that read no compressed bodies: 415, where JSON's own error would mislead."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            encoding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"identity")
+            if encoding.lower() != b"identity":
+                why = f"content-encoding {encoding.decode('latin-1')!r}: only v2 inference reads it; send plain JSON"
+                raise Problem(415, "unknown-encoding", why)
+        await self.app(scope, receive, send)
 
 
 def body_too_large(limit: int) -> Problem:

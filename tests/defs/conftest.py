@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conf.compose import compose
+from conf.files import REPOSITORY
 from defs.processes import Processes
 from defs.service import start_service
-from resources.dagster_storage import REPOSITORY
 from resources.inference import Inference
 from resources.settings import OVERRIDES_VARIABLE
 from tests.conftest import SHIPPED

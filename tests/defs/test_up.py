@@ -14,7 +14,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from resources.dagster_storage import REPOSITORY
+from conf.files import REPOSITORY
 from resources.inference import Inference, ServiceDown
 from resources.lake import Lake
 from tests.defs.conftest import STRUCTURAL, VALUES

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy.exc
 import yaml
 
-from resources.dagster_storage import REPOSITORY, instance, store_root
+from conf.files import REPOSITORY
+from resources.dagster_storage import instance, store_root
 from resources.database import Database
 from resources.postgres import Postgres
 

@@ -1,5 +1,6 @@
 """More than the service can do: the surplus is refused at once, what is taken is answered, then all is well again."""
 
+import gzip
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -135,3 +136,11 @@ def test_a_batch_of_rows_beyond_one_pass_is_still_answered_in_order(limited: Lim
     with limited() as client:
         found = client.post("/v2/models/5m/infer", json={"inputs": sent}).json()["outputs"][0]["data"]
     assert found == bundles[0].predict_rows(X).tolist()
+
+
+def test_a_compressed_body_is_refused_by_its_name_where_it_is_not_read(client: httpx.Client) -> None:
+    body = gzip.compress(b'{"horizon": "5m", "rows": []}')
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = client.post("/predict", content=body, headers=headers)
+    assert answer.status_code == 415
+    assert "content-encoding 'gzip'" in answer.json()["detail"]

@@ -129,9 +129,11 @@ def test_a_bar_sent_twice_is_named_with_its_row(inference: Inference, bars: pl.D
 
 def test_a_bar_whose_high_is_below_its_low_is_named(inference: Inference, bars: pl.DataFrame) -> None:
     turned = pl.when(pl.int_range(pl.len()) == 7).then(pl.col("low") / 2).otherwise("high")
-    with pytest.raises(InferenceError, match=bars["symbol"][7]) as caught:
+    with pytest.raises(InferenceError, match=r"bars\[7\]: ohlc_order: high is not the highest") as caught:
         inference.predict_bars("5m", bars.with_columns(high=turned))
     assert caught.value.problem["status"] == 422
+    [error] = caught.value.problem["errors"]
+    assert (error["row"], error["pointer"]) == (7, "#/bars/7")
 
 
 def test_a_column_that_the_expressions_read_must_be_sent(
