@@ -23,7 +23,7 @@ from serving.problems import documented
 router = APIRouter()
 
 
-def _predictors(request: Request) -> Predictors:
+async def _predictors(request: Request) -> Predictors:
     return request.app.state.predictors
 
 

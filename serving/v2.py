@@ -17,7 +17,7 @@ EXTENSIONS = ["binary_tensor_data", "model_repository"]
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 
-def _predictors(request: Request) -> Predictors:
+async def _predictors(request: Request) -> Predictors:
     return request.app.state.predictors
 
 
