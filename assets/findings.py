@@ -116,7 +116,7 @@ def find(
         by_sections(model, regimes, trading, task),
         by_symbol(model, trading, task),
         window,
-        _trials(_mean_of_paths(past, trading, task), returns),
+        _trials(_mean_of_paths(first.books["model"], past, trading, task), returns),
         _explained(bundle, data, held.rows),
         _tested(past),
         siblings,
@@ -129,11 +129,14 @@ def _part(rows: pl.DataFrame, trading: Terms, task: Task) -> Part:
     return Part(rows, score(rows, PREDICTORS, trading, task), books)
 
 
-def _mean_of_paths(past: pl.DataFrame, trading: Terms, task: Task) -> Book:
-    """The model's book as the returns of trials are: where folds are combinatorial, the mean over their paths."""
-    rows = leaning(past.with_columns(prediction="model"), task)
-    books = [book(rows.filter(pl.col("path") == path), "prediction", trading) for path in past["path"].unique().sort()]
-    return replace(books[0], net=np.mean([one.net for one in books], axis=0))
+def _mean_of_paths(first: Book, past: pl.DataFrame, trading: Terms, task: Task) -> Book:
+    """The model's book as the returns of trials are: where folds are combinatorial, the mean over their paths.
+
+    first: its book on the first path.
+    """
+    rows = leaning(past.filter(pl.col("path") > 0).with_columns(prediction="model"), task)
+    others = [book(one, "prediction", trading).net for one in rows.partition_by("path", maintain_order=True)]
+    return replace(first, net=np.mean([first.net, *others], axis=0))
 
 
 def _trials(model: Book, returns: pl.DataFrame | None) -> Trials:

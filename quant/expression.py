@@ -11,6 +11,7 @@ from typing import NoReturn
 from quant.folding import FOLDED, fold
 from quant.graph import Node, column, constant, elsewhere, node, ordered
 from quant.operators import CALLABLE, COMPOSITES, OPERATORS, WRITTEN
+from quant.python_words import instead, kind
 from quant.signature import Composite, Number, Operator
 
 LONGEST_TEXT = 4_000
@@ -20,17 +21,6 @@ BAR = ("open", "high", "low", "close", "volume")
 OF_COMPOSITES = (*BAR, "bar_of_session")  # columns that an operator written in the language may read
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
-_UNKNOWN: dict[type[ast.operator | ast.unaryop], tuple[str, str]] = {  # of Python; what to write instead
-    ast.BitAnd: ("&", "`x and y`"),
-    ast.BitOr: ("|", "`x or y`"),
-    ast.BitXor: ("^", "`x ** y` for a power"),
-    ast.Invert: ("~", "`not x`"),
-    ast.FloorDiv: ("//", "`x / y`"),
-    ast.Mod: ("%", ""),
-    ast.MatMult: ("@", ""),
-    ast.LShift: ("<<", ""),
-    ast.RShift: (">>", ""),
-}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 
 
@@ -157,7 +147,7 @@ class _Reader:
                 return self.call(tree, deeper)
             case ast.Constant(value=str() as text) if text.isidentifier():
                 self.fail(tree, f"{text!r} is a text: write the name without quotes, {text}")
-        return self.fail(tree, f"{_kind(tree)} is not part of the language{_instead(tree)}")
+        return self.fail(tree, f"{kind(tree)} is not part of the language{instead(tree)}")
 
     def fail(self, tree: ast.expr, problem: str) -> NoReturn:
         raise self.source.error(problem, self.source.place(tree))
@@ -232,7 +222,7 @@ class _Reader:
 
     def call(self, tree: ast.Call, depth: int) -> Node:
         if not isinstance(tree.func, ast.Name):
-            self.fail(tree, f"{_kind(tree.func)} cannot be called: call an operator by its name")
+            self.fail(tree, f"{kind(tree.func)} cannot be called: call an operator by its name")
         name = tree.func.id
         if name not in CALLABLE:
             self.fail(tree, f"unknown operator {name}{_hint(name, CALLABLE)}")
@@ -298,8 +288,8 @@ class _Reader:
         if operator.name == "lag" and value < 0:
             self.fail(tree, f"lag(x, {value:g}) would look ahead: only a label may, and writes lead(x, {-value:g})")
         if not number.low <= value <= number.high or (number.whole and value != int(value)):
-            kind = "a whole number" if number.whole else "a number"
-            allowed = f"{kind} from {number.low:g} to {number.high:g}"
+            wanted = "a whole number" if number.whole else "a number"
+            allowed = f"{wanted} from {number.low:g} to {number.high:g}"
             self.fail(tree, f"{operator.signature}: {number.name} is {value:g}, not {allowed}")
         return int(value) if number.whole else value
 
@@ -372,30 +362,3 @@ def _signature(name: str) -> str:
     if name in WRITTEN:
         return WRITTEN[name]
     return (OPERATORS.get(name) or COMPOSITES[name]).signature
-
-
-def _kind(tree: ast.expr) -> str:
-    words = {
-        ast.Attribute: "attribute access",
-        ast.Subscript: "indexing",
-        ast.Lambda: "a lambda",
-        ast.Constant: "this constant",
-        ast.List: "a list",
-        ast.Tuple: "a tuple",
-        ast.Dict: "a dictionary",
-        ast.Set: "a set",
-        ast.ListComp: "a list comprehension",
-        ast.GeneratorExp: "a generator",
-        ast.NamedExpr: ":=",
-        ast.JoinedStr: "an f-string",
-        ast.Starred: "*",
-    }
-    if isinstance(tree, ast.BinOp | ast.UnaryOp):
-        return _UNKNOWN[type(tree.op)][0]
-    return words.get(type(tree), type(tree).__name__)
-
-
-def _instead(tree: ast.expr) -> str:
-    """What to write in the place of an operator of Python that the language lacks."""
-    instead = _UNKNOWN[type(tree.op)][1] if isinstance(tree, ast.BinOp | ast.UnaryOp) else ""
-    return f": write {instead}" if instead else ""

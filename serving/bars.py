@@ -1,6 +1,6 @@
 """Raw bars from clients: checked, so that a refusal names its field and row, then made factors."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ def rows_of(bundle: Bundle, body: PredictBars) -> tuple[list[Key], np.ndarray]:
     try:
         keys, X = bundle.rows_of(frame, body.last, body.absent, others)
     except BundleError as error:
+        # The bundle has held them to the rules already: they are told by row only where it refused.
+        if wrong := [*_against_rules(frame, ["bars"], recipe.grid), *_others_against_rules(bundle, others)]:
+            raise refuse_fields("wrong-bars", wrong) from error
         raise Problem(422, "bars-do-not-suffice", str(error), look_back=bundle.recipe.lookback) from error
     return keys.select("symbol", "timestamp").rows(), np.ascontiguousarray(X)
 
@@ -41,8 +44,6 @@ def _checked(
     """Rows of the bars table of one horizon; 422 that names the bars at fault."""
     frame = _frame(bars, _extras(bars, where, columns))
     if errors := [*_unknown_symbols(frame, where, bundle), *_off_grid(frame, where, grid), *_repeated(frame, where)]:
-        raise refuse_fields("wrong-bars", errors)
-    if errors := list(_against_rules(frame, where, grid)):
         raise refuse_fields("wrong-bars", errors)
     return frame
 
@@ -93,6 +94,11 @@ def _against_rules(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid) 
     sent = frame.with_columns(source=pl.lit("sent"), _sent=pl.int_range(pl.len()).cast(pl.Float64))
     for row, reason in validate(sent, grid).rejected.sort("_sent").select("_sent", "reason").iter_rows():
         yield field_error([*where, int(row)], f"{reason}: {REASONS[reason]}")
+
+
+def _others_against_rules(bundle: Bundle, others: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, Any]]:
+    for name, frame in others.items():
+        yield from _against_rules(frame, ["at", name], bundle.recipe.others[name].grid)
 
 
 def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle) -> Iterator[dict[str, Any]]:

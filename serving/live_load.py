@@ -54,7 +54,7 @@ class Store:
     def grid(self, horizon: str) -> Grid | None:
         """The grid of a horizon's bars table, None where there is none."""
         layout = self.layout(horizon)
-        return None if layout is None else Grid(calendar_of(layout["calendar"]), layout["interval"])
+        return None if layout is None else _grid_of(layout)
 
     def newest(self, horizon: str) -> datetime | None:
         """The start of the newest bar in a horizon's table."""
@@ -86,10 +86,10 @@ class Store:
 
         LakeError where the horizon has no table.
         """
-        layout, grid, newest = self.layout(horizon), self.grid(horizon), self.newest(horizon)
-        if layout is None or grid is None:
+        layout, newest, back = self.layout(horizon), self.newest(horizon), 0
+        if layout is None:
             raise LakeError(f"table bars/{horizon} does not exist under {self.lake.root}: materialize it first")
-        back = 0
+        grid = _grid_of(layout)
         if newest is not None and newest > start:
             first, last = grid.session_dates(instants(pl.Series([start, newest]))).tolist()
             back = len(grid.slots(first, last))
@@ -159,6 +159,10 @@ def _overlaid(stored: Stored, came: pl.DataFrame, jumped: pl.DataFrame, grid: Gr
         )
         told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps])
     return Stored(rows, told, stored.actions)
+
+
+def _grid_of(layout: Mapping[str, Any]) -> Grid:
+    return Grid(calendar_of(layout["calendar"]), layout["interval"])
 
 
 def _before(grid: Grid, bar: datetime, slots: int) -> datetime:

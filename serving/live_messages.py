@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 
-from serving.messages import FieldError, Message, Number
+from serving.messages import FieldError, Message, Number, WithExtras
 
 
 def _utc(moment: datetime) -> datetime:
@@ -18,11 +18,8 @@ def _utc(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
-class PushedBar(BaseModel):
+class PushedBar(WithExtras):
     """A bar that has closed, raw as its venue reported it; further numeric columns go beside these."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Number | None]
 
     symbol: str
     timestamp: Moment = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
@@ -31,10 +28,6 @@ class PushedBar(BaseModel):
     low: Number | None
     close: Number | None
     volume: Number | None = Field(default=None, description="null where the venue reports none")
-
-    @property
-    def extras(self) -> dict[str, float | None]:
-        return self.__pydantic_extra__
 
 
 class PushBars(Message):

@@ -25,11 +25,19 @@ class FactorRow(Message):
     factors: dict[str, Number | None]
 
 
-class Bar(BaseModel):
-    """One bar as its venue reported it; further numeric columns that the expressions read go beside these."""
+class WithExtras(BaseModel):
+    """A message beside whose own keys any others are numbers."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Number | None]
+
+    @property
+    def extras(self) -> dict[str, float | None]:
+        return self.__pydantic_extra__
+
+
+class Bar(WithExtras):
+    """One bar as its venue reported it; further numeric columns that the expressions read go beside these."""
 
     symbol: str
     timestamp: AwareDatetime = Field(description="START of the bar; daily bars: the session date at 00:00 UTC")
@@ -40,10 +48,6 @@ class Bar(BaseModel):
     volume: Number | None = Field(default=None, description="null where the venue reports none")
     price_factor: Number = Field(default=1.0, gt=0, description="cumulative forward adjustment; 1 before any split")
     volume_factor: Number = Field(default=1.0, gt=0, description="cumulative forward adjustment of volume")
-
-    @property
-    def extras(self) -> dict[str, float | None]:
-        return self.__pydantic_extra__
 
 
 class PredictRows(Message):

@@ -1,12 +1,11 @@
 """The HTTP routes for people and operators: health, metrics, models."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from quant.panel import moment
 from serving import rows, views
+from serving.depends import Serving
 from serving.messages import (
     Health,
     Loaded,
@@ -23,19 +22,12 @@ from serving.problems import documented
 router = APIRouter()
 
 
-async def _predictors(request: Request) -> Predictors:
-    return request.app.state.predictors
-
-
 def _health(request: Request, predictors: Predictors) -> Health:
     state = request.app.state
     newest = {name: moment(one.bars.newest) for name, one in state.live.horizons.items() if one.bars.newest is not None}
     kept = state.prediction_log
     trouble = kept.problem if kept is not None else None
     return views.health(predictors, state.store, state.started_at, state.clock.now(), newest, trouble)
-
-
-Serving = Annotated[Predictors, Depends(_predictors)]
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 
+from serving.depends import Serving
 from serving.messages import Live, Ready
 from serving.predictor import Predictor
 from serving.predictors import Predictors
@@ -15,13 +16,6 @@ from serving.v2_messages import IndexEntry, IndexRequest, ModelMetadata, ModelRe
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
-
-
-async def _predictors(request: Request) -> Predictors:
-    return request.app.state.predictors
-
-
-Serving = Annotated[Predictors, Depends(_predictors)]
 
 
 @router.get("/health/live")

@@ -147,7 +147,7 @@ def test_a_secret_is_not_repeated_where_its_word_cannot_be_read(mistake: Mistake
 KEYS = sorted(Model.model_fields)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([key for key in KEYS if len(key) > 5]), st.data())
 def test_a_key_with_one_letter_lost_is_recognised(folder: Path, key: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(key) - 1))

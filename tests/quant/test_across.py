@@ -21,7 +21,7 @@ FIRST, LAST = date(2024, 11, 25), date(2024, 12, 4)  # around Thanksgiving and i
 US = timedelta(microseconds=1)
 RSI = "rsi(close, 3)"
 
-law = settings(max_examples=20, deadline=None)
+law = settings(max_examples=20)
 seeds = st.integers(0, 1000)
 
 

@@ -86,7 +86,7 @@ EVENT = st.tuples(
 
 
 @given(events=st.lists(EVENT, max_size=6), cut=st.integers(1, 59), seed=st.integers(0, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_factors_never_depend_on_what_came_later(events: list[tuple], cut: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     both = [daily(random.uniform(50, 60, 60), symbol) for symbol in ("A", "B")]

@@ -56,7 +56,7 @@ def walk(bars, width, at, symbol, *, profit, loss, count, entry, tie):
     return None if math.isnan(last) else (last / start - 1, count, 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     paths(),
     st.data(),
@@ -133,7 +133,7 @@ def test_no_label_of_the_last_bars_stands_because_it_was_touched_early():
     assert np.isfinite(made.value[:, 0]).tolist() == [True, True, False, False, False]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(paths(), st.integers(1, 5), st.integers(0, 13))
 def test_a_label_is_known_at_its_end_whatever_happens_afterwards(bars, count, cut):
     width = np.full(bars.shape[1:], 0.03)

@@ -61,7 +61,7 @@ CLOSES = st.dictionaries(st.integers(0, 8), st.one_of(st.none(), st.sampled_from
 
 
 @given(old=CLOSES, new=CLOSES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_revising_twice_is_revising_once_and_no_key_is_lost(old: dict, new: dict) -> None:
     merged, counts = revise(stored(old), stored(new), NOW)
     assert merged.height == len(old.keys() | new.keys()) == sum(counts.values())

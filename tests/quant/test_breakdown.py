@@ -23,7 +23,7 @@ def returns(sections: int, symbols: int, seed: int) -> pl.DataFrame:
     return pl.DataFrame({"time": np.repeat(time, symbols), "last_return": values.ravel()})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cut=st.integers(80, 399), seed=st.integers(0, 5))
 def test_what_comes_later_never_changes_a_regime(cut, seed):
     frame = returns(400, 3, seed)

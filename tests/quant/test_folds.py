@@ -16,7 +16,7 @@ def rows(sections: int, symbols: int, ahead: int) -> tuple[np.ndarray, np.ndarra
     return time, time + ahead
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_row_is_where_the_definition_puts_it(data):
     time = np.array(data.draw(st.lists(st.integers(0, 60), min_size=40, max_size=200)))
@@ -151,7 +151,7 @@ def labelled(draw):
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled(), st.integers(1, 4), st.integers(0, 5), st.one_of(st.none(), st.integers(5, 40)))
 def test_every_row_of_a_walk_forward_fold_is_where_the_definition_puts_it(rows, folds, embargo, window):
     time, end = rows
@@ -189,7 +189,7 @@ def test_every_row_of_a_walk_forward_fold_is_where_the_definition_puts_it(rows, 
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled(), st.integers(2, 5), st.integers(1, 3), st.integers(0, 5))
 def test_no_training_label_of_a_combinatorial_fold_shares_a_moment_with_a_tested_one(rows, groups, tested, embargo):
     time, end = rows
@@ -229,7 +229,7 @@ def test_no_training_label_of_a_combinatorial_fold_shares_a_moment_with_a_tested
         assert (fold.counts["purged"], fold.counts["embargoed"]) == (purged, embargoed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(labelled(), st.integers(0, 4), st.booleans())
 def test_the_rows_that_stop_training_early_are_the_latest_and_share_no_moment_with_the_others(rows, embargo, forward):
     time, end = rows

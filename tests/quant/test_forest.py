@@ -106,7 +106,7 @@ def _compiled() -> Forest:
 
 
 @given(arrays(np.uint32, array_shapes(min_dims=1, max_dims=1, max_side=20).map(lambda shape: (*shape, 6))))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bits_of_a_float_fall_into_lightgbms_leaf(bits):
     booster = _of_every_kind()
     X = bits.view(np.float32)

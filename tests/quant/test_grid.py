@@ -103,7 +103,7 @@ def test_years_of_minutes_are_built_in_under_a_second() -> None:
 
 
 @given(day=DATES, slots=st.integers(1, 3000), interval=st.sampled_from(["5m", "1h", "1d"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_look_back_reaches_far_enough_and_no_session_further(day: date, slots: int, interval: str) -> None:
     grid = Grid(NEW_YORK, interval)
     start = grid.back(day, slots)
@@ -120,7 +120,7 @@ def test_the_longest_look_back_counts_the_half_days() -> None:
 
 
 @given(day=DATES, seconds=st.integers(0, 86_399), interval=st.sampled_from(["1m", "15m", "4h"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_instant_lies_in_the_bar_it_is_floored_to(day: date, seconds: int, interval: str) -> None:
     grid = Grid(OVERNIGHT, interval)
     instant = np.array([at(day.isoformat()) + np.timedelta64(seconds, "s")])
@@ -137,7 +137,7 @@ def test_an_instant_lies_in_the_bar_it_is_floored_to(day: date, seconds: int, in
 
 
 @given(day=DATES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_of_consecutive_sessions_meet_and_hold_their_own_slots(day: date) -> None:
     for grid in (Grid(NEW_YORK, "30m"), Grid(OVERNIGHT, "1h"), Grid(NEW_YORK, "1d")):
         one, two = grid.dates(day, day + timedelta(days=10))[:2].tolist()

@@ -177,7 +177,7 @@ def test_p_at_the_published_critical_values_is_their_level(level, b):
     assert p_above(series, 0.0, lags) == pytest.approx(level, rel=0.25)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.floats(-0.5, 0.5), st.floats(-1.0, 1.0))
 def test_p_falls_with_the_mean_and_rises_with_the_margin(seed, shift, margin):
     series = np.random.default_rng(seed).normal(size=80)

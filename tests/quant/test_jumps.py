@@ -95,7 +95,7 @@ SCALE = st.sampled_from([1.0, 1.0, 1.0, 1.1, 3.0, 10.0, 1e6, 0.01, None])
     at=st.integers(1, 40),
     future=st.floats(1e-3, 1e9),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pieces_give_the_verdicts_of_the_whole_and_later_bars_change_none(
     scales: list[float | None], cuts: list[int], at: int, future: float
 ) -> None:

@@ -25,7 +25,7 @@ def test_a_gain_is_an_outcome_above_zero():
     assert gains(np.array([-1.0, 0.0, 1e-12, 2.0])).tolist() == [0, 0, 1, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-4, 4)), min_size=1, max_size=60), st.integers(2, 6))
 def test_a_grade_is_the_share_of_the_section_below_it(rows, number):
     section, outcome = (np.array(column) for column in zip(*rows, strict=True))

@@ -66,7 +66,7 @@ SPECIAL = {
 
 seeds = st.integers(0, 10_000)
 shares = st.sampled_from([0.0, 0.05, 0.4])
-law = settings(max_examples=8, deadline=None)
+law = settings(max_examples=8)
 
 
 def examples(operator: Operator | Composite) -> list[str]:

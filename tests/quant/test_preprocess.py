@@ -64,7 +64,7 @@ def test_the_factors_kept_are_covered_and_correlate_most() -> None:
     assert np.flatnonzero(learned(X, y, section, TRAIN, Steps(coverage=0.3)).kept).tolist() == [0, 1, 2, 3, 5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60))
 def test_the_rank_ic_is_the_mean_of_scipys(rows: list[tuple[int, int, int]]) -> None:
     section, x, y = (np.array(column) for column in zip(*rows, strict=True))

@@ -116,7 +116,7 @@ def test_vwap_is_weighted_by_volume_and_other_extras_are_the_last() -> None:
 
 
 @given(seed=st.integers(0, 1000), keep=st.floats(0.05, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_resampling_in_two_steps_is_resampling_in_one(seed: int, keep: float) -> None:
     bars = minutes(date(2024, 7, 2), date(2024, 7, 3), seed, keep).drop("vwap")
     middle, coarse = Grid(XNYS, "5m"), Grid(XNYS, "30m")

@@ -28,7 +28,7 @@ def test_a_range_holds_its_ends_and_its_steps_and_nothing_else(
 ends = st.integers(1, 1000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(low=ends, more=ends, log=st.booleans(), whole=st.booleans(), seed=st.integers(0, 10))
 def test_what_optuna_draws_is_inside_the_space_and_of_its_type(
     low: int, more: int, log: bool, whole: bool, seed: int

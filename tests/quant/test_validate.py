@@ -146,7 +146,7 @@ ROW = st.tuples(st.sampled_from(["A", "B", None]), st.integers(-2, 5), PRICE, PR
 
 
 @given(rows=st.lists(ROW, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_row_is_ever_lost_and_every_good_one_keeps_the_rules(rows: list[tuple]) -> None:
     start = utc(OPEN)
     frame = bars([(symbol, (start + timedelta(minutes=at)).isoformat()[:19], *rest) for symbol, at, *rest in rows])

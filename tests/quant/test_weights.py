@@ -15,7 +15,7 @@ def columns(labels):
     return symbol, first, first + length
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(spans)
 def test_uniqueness_is_the_mean_share_of_a_slot_that_a_label_has_to_itself(labels):
     symbol, first, last = columns(labels)

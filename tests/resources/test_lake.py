@@ -69,7 +69,7 @@ VALUES = st.lists(st.sampled_from([None, 0.0, 1.0, 2.0]), max_size=4)
 
 
 @given(first=VALUES, second=VALUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_write_commits_exactly_when_the_content_differs(
     tmp_path_factory: pytest.TempPathFactory, first: list, second: list
 ) -> None:

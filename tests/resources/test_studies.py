@@ -54,15 +54,6 @@ def drawn(trials: Mapping[int, Trial]) -> list[tuple[Any, ...]]:
     return [(n, t.state, t.params, t.scores, [part.tolist() for part in t.returns]) for n, t in sorted(trials.items())]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TENOR_DATABASE_URL", raising=False)
-        root = tmp_path_factory.mktemp("studies")
-        yield root
-        Database(root).release()
-
-
 @pytest.fixture
 def studies(root: Path) -> Studies:
     return Studies(root)

@@ -1,6 +1,5 @@
 """Worker processes on one study, in the real embedded Postgres."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +11,12 @@ from quant.portfolio import Terms
 from quant.space import Range
 from quant.trial import Fixed, Learnable, Trainer
 from quant.tune import Budget, InMemory, Rule, tune
-from resources.database import Database
 from resources.studies import Studies
 from resources.workers import Job, WorkerError, search
 
 pytestmark = pytest.mark.slow  # processes that import everything
 
 SPACE = {"num_leaves": Range(2, 31, log=True), "learning_rate": Range(0.02, 0.3)}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TENOR_DATABASE_URL", raising=False)
-        root = tmp_path_factory.mktemp("workers")
-        yield root
-        Database(root).release()
 
 
 def job(root: Path, name: str, objective: str = "regression") -> Job:

@@ -22,7 +22,7 @@ from resources.registry import Registry
 from serving.__main__ import main as serve_main
 from serving.access import Access, role_of
 from serving.audit_log import AuditLog
-from serving.keys import Key, KeyRing, KeysError, digest_of, new, parse
+from serving.keys import Key, KeyRing, digest_of, new, parse
 from serving.logs import configure
 from serving.problems import Problem
 
@@ -69,74 +69,6 @@ def ring(secrets: dict[str, tuple[str, Key]]) -> KeyRing:
 )
 def test_each_route_needs_one_role_and_an_unknown_change_needs_admin(method: str, path: str, role: str | None) -> None:
     assert role_of(method, path) == role
-
-
-# -- keys ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_key_is_known_by_the_sha256_of_its_secret_alone() -> None:
-    import hashlib
-
-    secret, key = new("feed", frozenset({"push", "read"}), 50)
-    assert len(secret) >= 43  # 256 bits
-    assert key.digest == hashlib.sha256(secret.encode()).hexdigest()
-    assert key.line() == f"feed:read+push:{key.digest}:50"
-    assert secret not in key.line()
-    assert parse(f"# the desk\n{key.line()}  # rotated in May\n") == [key]
-    assert new("feed", frozenset({"push"}))[0] != secret
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "there is no key in it"),
-        ("feed", "line 1: a key is written name:role:sha256"),
-        ("\nfeed:writes:" + "0" * 64, "line 2 (feed): unknown role 'writes'; roles are read, push, admin"),
-        ("feed:push:tenor_secretsecret", "line 1 (feed): the third part must be the SHA-256"),
-        ("feed:tenor_x1:push", "line 1 (feed): unknown role; roles are"),
-        ("feed:push:" + "0" * 64 + ":-1", "requests per second, above 0"),
-        ("feed:push:" + "0" * 64 + ":nan", "requests per second, above 0"),
-        (f"a:read:{'0' * 64}\na:push:{'1' * 64}", "two keys have the same name"),
-        (f"a:read:{'0' * 64}\nb:push:{'0' * 64}", "two keys have the same hash"),
-    ],
-)
-def test_a_wrong_line_is_told_by_its_number_and_never_repeated(text: str, told: str) -> None:
-    with pytest.raises(KeysError) as caught:
-        parse(text)
-    assert told in str(caught.value)
-    assert "tenor_" not in str(caught.value)
-
-
-def test_keys_come_from_one_place(tmp_path: Path) -> None:
-    secret, key = new("feed", frozenset({"push"}))
-    (tmp_path / "keys").write_text(key.line())
-    found = KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(tmp_path / "keys")})
-    assert found is not None
-    assert found.find(secret) == key
-    assert found.find("another") is None
-    assert KeyRing.from_environment({}) is None
-    with pytest.raises(KeysError, match="both set"):
-        KeyRing.from_environment({"TENOR_API_KEYS": key.line(), "TENOR_API_KEYS_FILE": "x"})
-    with pytest.raises(KeysError, match="absent cannot be read"):
-        KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(tmp_path / "absent")})
-    with pytest.raises(KeysError, match="TENOR_API_KEYS: there is no key"):
-        KeyRing.from_environment({"TENOR_API_KEYS": ""})
-
-
-def test_a_key_removed_from_the_file_ends_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
-    (kept, kept_key), (leaked, leaked_key) = new("kept", frozenset({"read"})), new("leaked", frozenset({"read"}))
-    file = tmp_path / "keys"
-    file.write_text(f"{kept_key.line()}\n{leaked_key.line()}\n")
-    ring = KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(file)})
-    assert ring is not None
-    assert ring.refresh() is False
-    file.write_text(kept_key.line())
-    assert ring.refresh() is True
-    assert (ring.find(kept), ring.find(leaked)) == (kept_key, None)
-    file.write_text("kept:read:oops")
-    with pytest.raises(KeysError, match="line 1"):
-        ring.refresh()
-    assert ring.find(kept) == kept_key
 
 
 # -- the service with keys -----------------------------------------------------------------------------------------
@@ -382,26 +314,3 @@ def until_ready(client: httpx.Client) -> None:
     while client.get("/ready").status_code != 200:
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-# -- audit ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_audit_log_has_who_did_what_before_and_after_and_only_grows(
-    registry: Registry, bundles: list[Bundle], tmp_path: Path, url: str
-) -> None:
-    first, second = (bundle.id for bundle in bundles)
-    registry.promote("5m", second, "better", by="ada")
-    with httpx.Client(base_url=url, timeout=30) as client:
-        client.post("/models/5m/load").raise_for_status()
-        client.post("/models/5m/load").raise_for_status()  # changes nothing, so it says nothing
-        kept = (file := next((tmp_path / "audit").iterdir())).read_bytes()
-        client.post("/models/5m/rollback", json={"why": "worse after all"}).raise_for_status()
-    assert file.read_bytes().startswith(kept)
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [(line["who"], line["before"], line["after"], line["why"]) for line in lines] == [
-        ("ledger", None, {"bundle": first, "number": 1}, "first"),
-        ("local", {"bundle": first, "number": 1}, {"bundle": second, "number": 2}, "better"),
-        ("local", {"bundle": second, "number": 2}, {"bundle": first, "number": 3}, "worse after all"),
-    ]
-    assert all(line["horizon"] == "5m" and line["at"] and line["instance"] for line in lines)

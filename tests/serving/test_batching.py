@@ -61,7 +61,7 @@ def batches(metrics: Metrics, where: str) -> tuple[float, float]:
     return sample("tenor_batch_rows_count", told) or 0, sample("tenor_batch_rows_sum", told) or 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), inline=st.integers(1, 40), seed=st.integers(0, 99))
 def test_a_prediction_has_the_same_bits_in_whatever_batch_it_is_made(
     bundles: list[Bundle], sizes: list[int], inline: int, seed: int
@@ -90,33 +90,51 @@ def test_of_one_turn_of_the_event_loop_the_first_is_answered_at_once_and_the_oth
     assert batches(batching(work), "event loop") == (9, 60)
 
 
+class Held:
+    """A computation that waits for `go_on`, and how many rows each one had."""
+
+    def __init__(self, predict: Callable[..., np.ndarray]) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.seen: list[int] = []
+        self.predict = predict
+
+    async def first(self, batcher: Batcher, by: Predictor) -> asyncio.Future[np.ndarray]:
+        """Five rows that keep the compute thread busy."""
+        asked = batcher.later(by, np.zeros((5, 3), np.float32))
+        await asyncio.to_thread(self.begun.wait, 10)
+        return asked
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    made = Held(Bundle.predict_rows)
+
+    def predict(self: Bundle, X: np.ndarray, *given: Any) -> np.ndarray:
+        made.begun.set()
+        assert made.go_on.wait(10)
+        made.seen.append(len(X))
+        return made.predict(self, X, *given)
+
+    monkeypatch.setattr(Bundle, "predict_rows", predict)
+    return made
+
+
 def test_what_arrives_while_the_compute_thread_is_busy_makes_its_next_batches_of_bounded_size(
-    bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    bundles: list[Bundle], held: Held
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    predict = Bundle.predict_rows
-
-    def held(self: Bundle, X: np.ndarray, *given: Any) -> np.ndarray:
-        begun.set()
-        assert go_on.wait(10)
-        assert len(X) <= 32
-        return predict(self, X, *given)
-
-    monkeypatch.setattr(Bundle, "predict_rows", held)
-
     async def work(batcher: Batcher) -> None:
         one = predictor(bundles[0])
-        first = batcher.later(one, np.zeros((5, 3), np.float32))
-        await asyncio.to_thread(begun.wait, 10)
+        first = await held.first(batcher, one)
         rest = [batcher.later(one, np.full((10, 3), at, np.float32)) for at in range(7)]
-        go_on.set()
+        held.go_on.set()
         assert len(await first) == 5
         found = await asyncio.gather(*rest)
         for at, values in enumerate(found):
-            expected = predict(bundles[0], np.full((10, 3), at, np.float32))
+            expected = held.predict(bundles[0], np.full((10, 3), at, np.float32))
             assert values.tobytes() == expected.tobytes()
 
     assert batches(batching(work), "compute thread") == (1 + 3, 75)  # 10s in batches of at most 32: 30, 30, 10
+    assert max(held.seen) <= 32
 
 
 @pytest.mark.parametrize("where", ["now", "later"])
@@ -151,31 +169,17 @@ def test_who_stopped_waiting_takes_nothing_from_the_others(bundles: list[Bundle]
     batching(work)
 
 
-def test_nothing_is_computed_for_who_stopped_waiting_in_the_queue(
-    bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, go_on, seen = threading.Event(), threading.Event(), []
-    predict = Bundle.predict_rows
-
-    def held(self: Bundle, X: np.ndarray, *given: Any) -> np.ndarray:
-        begun.set()
-        assert go_on.wait(10)
-        seen.append(len(X))
-        return predict(self, X, *given)
-
-    monkeypatch.setattr(Bundle, "predict_rows", held)
-
+def test_nothing_is_computed_for_who_stopped_waiting_in_the_queue(bundles: list[Bundle], held: Held) -> None:
     async def work(batcher: Batcher) -> None:
         one = predictor(bundles[0])
-        first = batcher.later(one, np.zeros((5, 3), np.float32))
-        await asyncio.to_thread(begun.wait, 10)
+        first = await held.first(batcher, one)
         gone, stays = (batcher.later(one, np.zeros((rows, 3), np.float32)) for rows in (6, 7))
         gone.cancel()
-        go_on.set()
+        held.go_on.set()
         assert (len(await first), len(await stays)) == (5, 7)
 
     batching(work)
-    assert seen == [5, 7]
+    assert held.seen == [5, 7]
 
 
 def test_a_compute_thread_that_has_ended_leaves_nobody_waiting(bundles: list[Bundle]) -> None:

@@ -49,7 +49,7 @@ def pushed(draw: st.DrawFn) -> PushedBar:
     return PushedBar(symbol=symbol, timestamp=stamp.item().replace(tzinfo=UTC), volume=volume, **values)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(pushed(), min_size=1, max_size=8))
 def test_the_quick_check_takes_exactly_the_rows_that_the_bars_step_takes(sent: list[PushedBar]) -> None:
     rules, bars, jumps = memory()

@@ -124,7 +124,7 @@ def asked(operation: Any, url: str, examples: int) -> None:
     cases = strategies.one_of([operation.as_strategy(generation_mode=mode) for mode in MODES])
 
     @given(case=strategies.one_of(cases, cases.map(aimed), cases.map(aimed)))
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
     @seed(20261121)
     def ask(case: Any) -> None:
         case.call_and_validate(base_url=url, checks=CHECKS)
@@ -198,7 +198,7 @@ def test_a_good_request_with_one_thing_changed_is_answered_or_refused_by_a_probl
         seen: set[int] = set()
 
         @given(place=strategies.sampled_from(found), value=JSON | strategies.just(ABSENT))
-        @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=250, suppress_health_check=list(HealthCheck), database=None)
         @seed(20261121)
         def ask(place: tuple[str | int, ...], value: Any) -> None:
             reply = client.post(path, content=json.dumps(changed(good, place, value)), headers=JSON_TYPE)
