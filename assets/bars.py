@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from assets import names, partitions
+from assets.journals import prune
 from assets.layout import layout_of
 from assets.plan import Plan
-from assets.pushed import Pushed, no_pushed, with_pushed
+from assets.pushed import Pushed, with_pushed
 from assets.window import read, symbols_of, windows
 from quant.adjust import adjust
 from quant.bars import KEY, revise
@@ -81,14 +82,14 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         run = Plan(settings.horizon(horizon))
         keys = context.partition_keys
         first, last = partitions.window(run, keys)
-        account = Account()
+        account, deleted = Account(), 0
         if run.finer:
             source = came = None
             incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
         else:
             source = open_source(run.horizon.source, run.grid)
             incoming = _pulled(run, source, first, last)
-            came = Pushed(run, arrivals, first, last)
+            came = Pushed(run, arrivals, lake, first, last)
         frames = _merged(run, lake, clock, progress, account, incoming, source, came)
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
@@ -96,6 +97,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         if source is not None:  # for the service, which adjusts what is pushed
             declared = source.actions().with_columns(partition=pl.lit(ALWAYS))
             lake.write(names.table("actions", horizon), [declared], [ALWAYS], layout)
+            deleted = prune(run, arrivals, lake, clock.now().date())
         if account.incoming and not account.kept.total():
             raise dg.Failure(_refusal(horizon, account), allow_retries=False)
         return dg.MaterializeResult(
@@ -104,6 +106,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
                 "rows in": account.incoming,
                 "rows pushed": account.pushed,
                 "rows replaced by pushed ones": account.replaced,
+                "journals deleted": deleted,
                 **{f"rows {what}": count for what, count in account.kept.items()},
                 **{f"rejected: {reason}": count for reason, count in account.rejected.items()},
                 "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in account.notes) or "none"),
@@ -144,15 +147,14 @@ def _merged(
     past: pl.DataFrame | None = None
     for start, end, frame in incoming:
         there = pl.col("timestamp").is_between(start, end, closed="left")
-        pushed = came.between(start, end) if came else no_pushed()
-        if frame is None and pushed.height:
-            frame = pushed.clear().drop("known_at")
+        pushed = came.between(start, end) if came else None
+        if frame is None and pushed is not None and pushed.height:
+            frame = pushed.taken.clear().drop("known_at", "judged")
         if frame is None:
             if stored is not None:
                 yield _cut(plan, stored.filter(there).collect())
             continue
-        account.incoming += frame.height + pushed.height
-        account.pushed += pushed.height
+        account.incoming += frame.height
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
@@ -161,12 +163,17 @@ def _merged(
         if source is not None:
             # A resampled bar is made of judged ones and brings the factors of its finer bars.
             past = _past(plan, source, lake, start) if past is None else past
-            judged = _judged(plan, source, good, past)
-            if pushed.height:
-                fine = validate(pushed, plan.grid)
+            judged = _judged(plan, source, past, good)
+            if pushed is not None and pushed.height:
+                account.incoming += pushed.height
+                account.pushed += pushed.height
+                fine = validate(pushed.taken.drop("judged"), plan.grid)
                 account.rejected.update(fine.counts)
-                rejected = pl.concat([rejected, fine.rejected.select(rejected.columns)])
-                judged, replaced = with_pushed(good, fine.good, partial(_judged, plan, source, past=past))
+                account.rejected.update(pushed.refused["reason"].to_list())
+                refused = [rows.select(rejected.columns) for rows in (fine.rejected, pushed.refused)]
+                rejected = pl.concat([rejected, *refused])
+                taken = fine.good.join(pushed.taken.select(*KEY, "judged"), on=KEY, how="left", maintain_order="left")
+                judged, replaced = with_pushed(good, taken, partial(_judged, plan, source, past))
                 account.replaced += replaced
             good, past, jumps = judged.good, judged.past, judged.jumps.with_columns(reason=pl.lit("jump"))
             if jumps.height:
@@ -186,12 +193,14 @@ def _merged(
         progress.rows(plan.horizon.name, "bars", account.kept.total())
 
 
-def _judged(plan: Plan, source: Source, bars: pl.DataFrame, past: pl.DataFrame) -> Judged:
-    """Bars without those on another price scale, where `validation.max_jump` asks for it."""
+def _judged(
+    plan: Plan, source: Source, past: pl.DataFrame, bars: pl.DataFrame, good: pl.DataFrame | None = None
+) -> Judged:
+    """Bars without those on another price scale, where `validation.max_jump` asks for it; keys of `good` are none."""
     most = plan.horizon.validation.max_jump
     if most is None:
         return Judged(bars, bars.clear(), past, ())
-    return judge(bars, past, source.actions(), plan.grid, most)
+    return judge(bars, past, source.actions(), plan.grid, most, good)
 
 
 def _past(plan: Plan, source: Source, lake: Lake, start: datetime) -> pl.DataFrame:
@@ -211,7 +220,7 @@ def _past(plan: Plan, source: Source, lake: Lake, start: datetime) -> pl.DataFra
     opens, _ = source.span()
     frames = list(source.bars(since, start, plan.horizon.universe.symbols)) if opens < label else []
     if frames:
-        found.append(_judged(plan, source, validate(pl.concat(frames), plan.grid).good, no_past()).past)
+        found.append(_judged(plan, source, no_past(), validate(pl.concat(frames), plan.grid).good).past)
     return pl.concat(found).unique(KEY, keep="last", maintain_order=True)
 
 
@@ -237,7 +246,7 @@ def _before(plan: Plan, source: Source, stored: pl.LazyFrame | None, start: date
     history = list(source.bars(begin, start, actions["symbol"].unique().sort().to_list()))
     if not history:
         return known
-    good = _judged(plan, source, validate(pl.concat(history), plan.grid).good, no_past()).good
+    good = _judged(plan, source, no_past(), validate(pl.concat(history), plan.grid).good).good
     rebuilt = _newest(adjust(good, actions, plan.grid))
     if known is None:
         return rebuilt

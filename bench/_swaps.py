@@ -12,24 +12,23 @@ from resources.registry import Registry
 WAYS = ("corrupt", "half copied", "mismatched", "fails its golden data")
 
 
-def swap(client: httpx.Client, registry: Registry, good: list[Bundle], number: int, *, broken: bool) -> None:
-    """Promote and load. good: two bundles that take turns; what is broken must be refused and change nothing."""
+def swap(client: httpx.Client, registry: Registry, good: list[Bundle], number: int, broken: str | None) -> None:
+    """Promote and load. good: two bundles that take turns; broken: the id of one that must be refused instead."""
     before = client.get("/models/5m").raise_for_status().json()["bundle"]
-    if not broken:
+    if broken is None:
         wanted = good[(number + 1) % 2].id
         wanted = wanted if wanted != before else good[number % 2].id
         registry.promote("5m", wanted, f"swap {number}")
         told = client.post("/models/5m/load").raise_for_status().json()
         assert told["bundle"] == wanted, told
         return
-    id = _break(registry, good[number % 2], number)
-    registry.promote("5m", id, f"swap {number}, broken")
+    registry.promote("5m", broken, f"swap {number}, broken")
     answer = client.post("/models/5m/load")
     assert answer.status_code == 409, answer.text
     assert client.get("/models/5m").json()["bundle"] == before
 
 
-def _break(registry: Registry, bundle: Bundle, number: int) -> str:
+def write_broken(registry: Registry, bundle: Bundle, number: int) -> str:
     """Put a broken variant of a bundle into the registry; its id."""
     way = WAYS[number // 5 % len(WAYS)]
     digests = {**bundle.manifest["digests"], "config": f"broken {number}"}

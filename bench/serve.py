@@ -28,7 +28,7 @@ import numpy as np
 from _bundles import LEAVES, TREES, bundles
 from _load import answer, request
 from _servers import mlserver, null, tenor
-from _swaps import swap
+from _swaps import swap, write_broken
 
 from quant.bundle import Bundle
 from resources.registry import Registry
@@ -174,14 +174,18 @@ def swaps(store: Path, folder: Path, made: list[Bundle], quick: bool) -> None:
     count = 10 if quick else 50
     registry = Registry(store)
     with tenor(store) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
-        finish(folder, load(folder, port, INFER, bodies(X), 1.0, None))
+        # Enough for the service to start its helper, whose own start is no part of a quiet service.
+        finish(folder, load(folder, port, INFER, bodies(X), 6.0, None))
+        time.sleep(6.0)
         quiet_for, pause = (5.0, 0.2) if quick else (20.0, 0.2)
         process = load(folder, port, INFER, bodies(X), quiet_for + count * 1.5 + 2, expected)
         time.sleep(quiet_for)
         windows = []
         for number in range(count):
+            # What a broken one takes to be written is no part of its swap.
+            broken = write_broken(registry, made[number % 2], number) if number % 5 == 4 else None
             began = time.perf_counter()
-            swap(client, registry, made, number, broken=number % 5 == 4)
+            swap(client, registry, made, number, broken)
             windows.append((began, time.perf_counter()))
             time.sleep(pause)
         found = finish(folder, process)

@@ -5,7 +5,8 @@
 
 The features of conf's `technical` set, its factors across the section and a forest of 200 trees of 31 leaves, in a
 service of its own process. Parity first: each signal equals, bit for bit, `Bundle.predict_bars` of the same history.
-Then 25 concurrent readers of /api/data and /api/features, and what one durable append costs as journal and as Delta.
+Then 25 concurrent readers of /api/data and /api/features, how many of the queries of dashboards come from memory while
+sections close, and what one durable append costs as journal and as Delta.
 """
 
 import argparse
@@ -34,14 +35,17 @@ from resources.arrivals import Journal
 from resources.lake import Lake
 from resources.registry import Registry
 
-DAYS = (date(2024, 3, 4), date(2024, 3, 15))
+DAYS = (date(2024, 2, 20), date(2024, 3, 15))
 NUMBERS = ("open", "high", "low", "close", "volume")
 PORT = 8399
 POLLED = 40  # queries of each reader
+DASHBOARDS = 12  # each with four symbols of its own, or shared with its neighbour
+ROUNDS = 12  # of a dashboard's queries between two sections: one-minute bars, looked at every five seconds
+MINUTES = 5  # sections that come meanwhile
 
 
 def market(plan: Plan, symbols: list[str]) -> pl.DataFrame:
-    """Two weeks of random walks without gaps."""
+    """Four weeks of random walks without gaps."""
     chance = np.random.default_rng(7)
     slots = plan.grid.slots(*DAYS)
     shape = (len(slots), len(symbols))
@@ -117,15 +121,9 @@ async def stream(address: str, bars: pl.DataFrame, stamps: list[datetime], reade
     async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         await asyncio.sleep(1)
         for number, stamp in enumerate(stamps):
-            rows = bars.filter(pl.col("timestamp") == stamp)
-            body = json.dumps(
-                {
-                    "horizon": "5m",
-                    "bars": rows.select("symbol", pl.col("timestamp").dt.to_string("iso:strict"), *NUMBERS).to_dicts(),
-                }
-            )
+            content = body(bars, stamp)
             began = time.perf_counter()
-            answer = await client.post("/bars", content=body, headers={"content-type": "application/json"})
+            answer = await client.post("/bars", content=content, headers={"content-type": "application/json"})
             posted.append(time.perf_counter() - began)
             assert answer.status_code == 200, answer.text
             while min(map(len, heard)) <= number:
@@ -173,6 +171,59 @@ async def poll(address: str, symbols: list[str], readers: int) -> None:
         tell(f"/api/{route}, {readers} concurrent readers", np.array(taken))
 
 
+async def dashboards(address: str, bars: pl.DataFrame, stamps: list[datetime]) -> None:
+    """What dashboards ask, again and again, while sections close: the newest rows, the last days, days gone by."""
+    symbols, times = bars["symbol"].unique().sort().to_list(), bars["timestamp"].unique().sort().to_list()
+    gone = {"start": times[78].isoformat(), "end": times[156].isoformat()}
+    days = {"start": times[234].isoformat(), "limit": 5000}
+    panels: list[tuple[str, dict[str, object]]] = [
+        ("data", {}), ("data", {"limit": 100, "columns": "close"}), ("data", days), ("data", gone),
+        ("features", {}), ("features", {"limit": 300, "columns": "rsi_14"}), ("features", gone | {"columns": "rsi_14"}),
+    ]  # fmt: skip
+    limits = httpx.Limits(max_connections=25)
+    async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits, trust_env=False) as client:
+
+        async def look(number: int) -> None:
+            for symbol in symbols[number * 2 : number * 2 + 4]:
+                for route, query in panels:
+                    answer = await client.get(f"/api/{route}/{quote(symbol)}", params={"horizon": "5m", **query})
+                    assert answer.status_code == 200, answer.text
+
+        async def round_() -> None:
+            await asyncio.gather(*(look(number) for number in range(DASHBOARDS)))
+
+        before = await outcomes(client)
+        for stamp in stamps:
+            await client.post("/bars", content=body(bars, stamp), headers={"content-type": "application/json"})
+            for _ in range(ROUNDS):
+                await round_()
+        now = await outcomes(client)
+    found = {
+        route: [now[route, kind] - before[route, kind] for kind in ("hit", "miss")] for route in ("data", "features")
+    }
+    for route, (hits, misses) in found.items():
+        share = hits / (hits + misses)
+        print(f"  dashboards' /api/{route}: answered from memory {share:.2%}   (n={hits + misses:.0f})")
+        assert share > 0.95
+
+
+async def outcomes(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
+    """Of /api/data and /api/features, how many were answered from memory (hit) and with a table read (miss)."""
+    told = [line for line in (await client.get("/metrics")).text.splitlines() if line.startswith("tenor_cache_total{")]
+    return {
+        (route, kind): sum(float(line.split()[-1]) for line in told if f'"{route}"' in line and f'"{kind}"' in line)
+        for route in ("data", "features")
+        for kind in ("hit", "miss")
+    }
+
+
+def body(bars: pl.DataFrame, stamp: datetime) -> str:
+    """A section's bars as they are pushed."""
+    rows = bars.filter(pl.col("timestamp") == stamp)
+    sent = rows.select("symbol", pl.col("timestamp").dt.to_string("iso:strict"), *NUMBERS).to_dicts()
+    return json.dumps({"horizon": "5m", "bars": sent})
+
+
 def durable(rows: pl.DataFrame, root: Path, rounds: int) -> None:
     """One section as a durable append: the journal, and a Delta commit of the same rows."""
     journal, lake = Journal(root, "5m"), Lake(root / "lake")
@@ -194,6 +245,13 @@ def durable(rows: pl.DataFrame, root: Path, rounds: int) -> None:
         tell(f"durable append of a section: {name}", np.array(seconds))
     ratio = statistics.median(taken["delta"]) / statistics.median(taken["journal"])
     print(f"  a Delta commit costs {ratio:.1f}x the journal's append")
+
+
+def newest(address: str, symbol: str) -> dict[str, object]:
+    """A symbol's newest features."""
+    answer = httpx.get(f"{address}/api/features/{quote(symbol)}?horizon=5m", trust_env=False, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
 def start(root: Path, what: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -229,7 +287,8 @@ def main() -> None:
         plan = Plan(horizons["5m"])
         bars = market(plan, symbols)
         stamps = bars["timestamp"].unique().sort().to_list()
-        history = bars.filter(pl.col("timestamp") < stamps[-sections])
+        first, dashed = -sections - MINUTES, -MINUTES
+        history = bars.filter(pl.col("timestamp") < stamps[first])
         bundle = bundle_of(plan, symbols, history, trees=200)
         registry = Registry(root)
         registry.write(bundle, {})
@@ -243,24 +302,14 @@ def main() -> None:
         )
         service, address = start(root, "first start")
         try:
-            asyncio.run(stream(address, bars, stamps[-sections:], readers, bundle))
+            asyncio.run(stream(address, bars, stamps[first:dashed], readers, bundle))
             asyncio.run(poll(address, symbols, 25))
-            told = httpx.get(f"{address}/metrics", trust_env=False).text.splitlines()
-            counted = {
-                outcome: sum(
-                    float(line.split()[-1])
-                    for line in told
-                    if line.startswith("tenor_cache_total{") and outcome in line
-                )
-                for outcome in ("hit", "miss")
-            }
-            print(f"  answered from memory                   {counted['hit'] / sum(counted.values()):7.1%}")
-            before = httpx.get(f"{address}/api/features/{symbols[0]}?horizon=5m", trust_env=False).json()
+            asyncio.run(dashboards(address, bars, stamps[dashed:]))
+            before = newest(address, symbols[0])
             service.kill()
             service.wait(30)
             service, address = start(root, "after kill -9")
-            after = httpx.get(f"{address}/api/features/{symbols[0]}?horizon=5m", trust_env=False).json()
-            assert after == before, "the live state is not what it was"
+            assert newest(address, symbols[0]) == before, "the live state is not what it was"
         finally:
             service.kill()
             service.wait(30)

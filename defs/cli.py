@@ -1,6 +1,8 @@
 """The command line: `tenor COMMAND [overrides in Hydra's grammar]`."""
 
 import argparse
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -147,6 +149,7 @@ def told_errors() -> tuple[type[Exception], ...]:
     from quant.bars import BarsError
     from quant.bundle import BundleError
     from quant.expression import ExpressionError
+    from resources.journal import JournalError
     from resources.lake import LakeError
     from resources.postgres import DatabaseError
     from resources.registry import RegistryError
@@ -160,9 +163,17 @@ def told_errors() -> tuple[type[Exception], ...]:
         BundleError,
         SourceError,
         LakeError,
+        JournalError,
         RegistryError,
         DatabaseError,
     )
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads the output any more (`| head`)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,8 +190,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         words = [*arguments.overrides, *behind, *(getattr(arguments, "flags", None) or ())]
-        return command(arguments.command)(words)
+        status = command(arguments.command)(words)
+        sys.stdout.flush()
+        return status
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its end
+            return 128 + signal.SIGPIPE
         if isinstance(error, lost_database()):
             print("tenor: the database stopped while this ran; run it again, nothing kept is lost", file=sys.stderr)
             return 1

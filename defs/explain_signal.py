@@ -56,7 +56,7 @@ def explain(words: Sequence[str]) -> int:
 
 def find(signal: str, horizons: Sequence[str], lake: "Lake") -> tuple[str, pl.DataFrame]:
     """The horizon of a signal and its rows in the prediction log, the newest days first looked at."""
-    from serving.prediction_log import table
+    from serving.log_rows import table
 
     looked: list[str] = []
     for horizon in horizons:
@@ -81,7 +81,7 @@ def show(console: "Console", told: dict[str, Any]) -> None:
         console.print(f"{name:<9}{text}", soft_wrap=True)
 
     answered, bundle, bars = told["answered"], told["bundle"], told["bars"]
-    entry, provenance = bundle["ledger"], bundle["provenance"]
+    entry, provenance, label = bundle["ledger"], bundle["provenance"], told["label"]
     of = f"{told['symbol'] or 'no named symbol'} at {_moment(told['timestamp'])}"
     took = "" if answered["seconds"] is None else f" in {answered['seconds'] * 1e3:.2f} ms"
     line("signal", told["signal"])
@@ -89,15 +89,20 @@ def show(console: "Console", told: dict[str, Any]) -> None:
     line("", f"by {answered['route']} at {_moment(answered['at'])}{took}")
     for shadow in told["shadow"]:
         line("shadow", f"challenger {shadow['bundle']} said {shadow['prediction']!r}")
-    beside = "" if answered["role"] == "champion" else f", which stood beside champion {entry['bundle']}"
+    other = answered["role"] != "champion" and "bundle" in entry
+    beside = f", which stood beside champion {entry['bundle']}" if other else ""
     line("bundle", f"{bundle['id']} as {answered['role']}{beside}, number {entry['number']} of the ledger")
-    line("", f"{entry['action']} at {_moment(entry['at'])} by {entry['by'] or 'not recorded'}: {entry['why']}")
+    if "problem" in entry:
+        line("", entry["problem"])
+    else:
+        line("", f"{entry['action']} at {_moment(entry['at'])} by {entry['by'] or 'not recorded'}: {entry['why']}")
     for part, (first, last) in bundle["spans"].items():
         line("", f"{part}: {first} to {last}")
     for name, value in provenance.items():
         versions = ", ".join(f"{table} {version}" for table, version in value.items()) if name == "tables" else value
         line("", f"{name}: {versions}")
-    line("label", f"{told['label'].get('name')}: {told['label'].get('text')}")
+    if label is not None:
+        line("label", f"{label.get('name')}: {label.get('text')}")
     line("replay", _replayed(told["replay"]))
     line("bars", f"{bars['table']}, version {bars['version now']} now, {bars['version then']} when it was answered")
     if bars["newest"]:

@@ -23,7 +23,7 @@ from assets import (
 from assets.plan import Plan
 from assets.reports import Reports
 from conf.schema import Horizon
-from defs.sensors import deploy_champions
+from defs.sensors import deploy_champions, score_answers
 from defs.service import url_of
 from resources.arrivals import Arrivals
 from resources.clock import Clock, SystemClock
@@ -74,7 +74,7 @@ def build(
     return dg.Definitions(
         assets=assets,
         jobs=jobs,
-        sensors=[deploy_champions(list(horizons))],
+        sensors=[deploy_champions(list(horizons)), score_answers(list(horizons))],
         # Imports cost seconds per process: the steps of a run share one.
         executor=dg.in_process_executor,
         loggers={"display": logger} if logger else None,

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant.bundle import Bundle
+from quant.bundle import Bundle, BundleError
 from quant.explain import contributions
 from quant.recipe import RecipeError
 from resources.lake import Lake
 from resources.registry import Registry, RegistryError
 from serving.live_load import Store
-from serving.prediction_log import inputs_hashes
+from serving.log_rows import inputs_hashes
 
 SHOWN_BARS = 5  # the newest of the symbol, the predicted one last
 
@@ -32,14 +32,37 @@ class Replay:
 def trace(row: Mapping[str, Any], also: pl.DataFrame, horizon: str, store: Store, registry: Registry) -> dict[str, Any]:
     """All that is known of one row of the prediction log, as JSON values and datetimes.
 
-    also: other rows of the same signal: what the challenger said in shadow. RegistryError or BundleError where the
-    bundle that answered is gone or damaged.
+    also: other rows of the same signal: what the challenger said in shadow. Where the bundle that answered is gone or
+    damaged, what the log, the ledger and the bars say without it, and why there is no more.
     """
-    bundle = registry.load(horizon, row["bundle"])
+    try:
+        bundle = registry.load(horizon, row["bundle"])
+    except (RegistryError, BundleError) as error:
+        return _without_bundle(str(error), row, also, horizon, store, registry)
     replay = _replay(bundle, row, horizon, store)
     logged = None if row["inputs"] is None else np.asarray(row["inputs"], np.float32)
     proved = replay.values is not None and inputs_hashes(replay.values[None])[0] == row["inputs_hash"]
     values = logged if logged is not None else replay.values if proved else None
+    return {
+        **_said(row, also, horizon),
+        "bundle": {
+            "id": bundle.id,
+            "ledger": _ledger(row, horizon, registry),
+            "objective": bundle.manifest["objective"],
+            "trees": bundle.manifest["trees"],
+            "spans": dict(bundle.manifest["spans"]),
+            "provenance": _provenance(bundle.id, horizon, registry),
+            "digests": dict(bundle.manifest["digests"]),
+        },
+        "label": dict(bundle.manifest["label"]),
+        "config": bundle.manifest["config"],
+        **_factors(bundle, row, values, logged, replay),
+        "bars": _bars(replay, horizon, row["at"], store.lake),
+    }
+
+
+def _said(row: Mapping[str, Any], also: pl.DataFrame, horizon: str) -> dict[str, Any]:
+    """What the log has, whatever became of the bundle."""
     return {
         "signal": row["signal"],
         "horizon": horizon,
@@ -48,30 +71,60 @@ def trace(row: Mapping[str, Any], also: pl.DataFrame, horizon: str, store: Store
         "timestamp": row["timestamp"],
         "prediction": row["prediction"],
         "coverage": row["coverage"],
+        "inputs": row["inputs"],
         "shadow": also.filter(role="shadow").select("bundle", "prediction").to_dicts(),
-        "bundle": _bundle(bundle, row, horizon, registry),
-        "label": dict(bundle.manifest["label"]),
-        "config": bundle.manifest["config"],
-        **_factors(bundle, row, values, logged, replay),
-        "bars": _bars(replay, horizon, row["at"], store.lake),
     }
 
 
-def _bundle(bundle: Bundle, row: Mapping[str, Any], horizon: str, registry: Registry) -> dict[str, Any]:
-    """Who answered: its ledger entry (a challenger has none: that of the champion beside it), and its origin."""
-    entry = next((one for one in registry.ledger(horizon) if one.number == row["number"]), None)
-    if entry is None:
-        raise RegistryError(f"the ledger of {horizon} has no number {row['number']}, under which this was answered")
-    ledger = {"number": entry.number, "bundle": entry.id, "action": entry.action, "why": entry.why, "by": entry.by}
+def _without_bundle(
+    why: str, row: Mapping[str, Any], also: pl.DataFrame, horizon: str, store: Store, registry: Registry
+) -> dict[str, Any]:
+    """The same without a bundle that can be read; `why` it cannot."""
     return {
-        "id": bundle.id,
-        "ledger": {**ledger, "at": entry.at},
-        "objective": bundle.manifest["objective"],
-        "trees": bundle.manifest["trees"],
-        "spans": dict(bundle.manifest["spans"]),
-        "provenance": registry.provenance(horizon, bundle.id),
-        "digests": dict(bundle.manifest["digests"]),
+        **_said(row, also, horizon),
+        "bundle": {
+            "id": row["bundle"],
+            "problem": why,
+            "ledger": _ledger(row, horizon, registry),
+            "spans": {},
+            "provenance": _provenance(row["bundle"], horizon, registry),
+        },
+        "label": None,
+        "config": None,
+        "factors": None,
+        "replay": {"problem": f"nothing can be replayed without the bundle: {why}"},
+        "bars": _bars(_stored_bars(row, horizon, store), horizon, row["at"], store.lake),
     }
+
+
+def _stored_bars(row: Mapping[str, Any], horizon: str, store: Store) -> Replay:
+    """The symbol's bars just before the answer, where the table says on which grid."""
+    version, grid, stamp = store.version(horizon), store.grid(horizon), row["timestamp"]
+    if version is None or grid is None or stamp is None or row["symbol"] is None:
+        return Replay(version)
+    day = grid.session_dates(_instants(stamp))[0].item()
+    slots = grid.slots(grid.back(day, SHOWN_BARS), day)
+    bars = _read(store, horizon, slots[slots <= _instants(stamp)])
+    return Replay(version, bars=bars.filter(symbol=row["symbol"]))
+
+
+def _ledger(row: Mapping[str, Any], horizon: str, registry: Registry) -> dict[str, Any]:
+    """The entry under which it was answered; a challenger has none: that of the champion beside it."""
+    try:
+        entry = next((one for one in registry.ledger(horizon) if one.number == row["number"]), None)
+    except RegistryError as error:
+        return {"number": row["number"], "problem": str(error)}
+    if entry is None:
+        return {"number": row["number"], "problem": f"the ledger of {horizon} has no number {row['number']}"}
+    told = {"number": entry.number, "bundle": entry.id, "action": entry.action, "why": entry.why, "by": entry.by}
+    return {**told, "at": entry.at}
+
+
+def _provenance(id: str, horizon: str, registry: Registry) -> dict[str, Any]:
+    try:
+        return registry.provenance(horizon, id)
+    except (OSError, ValueError) as error:
+        return {"problem": f"where it came from cannot be read: {error}"}
 
 
 def _factors(

@@ -11,15 +11,25 @@ from quant.grid import Grid
 def settled(arrivals: pl.DataFrame) -> pl.DataFrame:
     """One row per (symbol, timestamp), sorted by them: the values that came last and were taken.
 
-    arrivals: in order of arrival, with `known_at`, when each came, and `jump`, whether it was told one then: such a row
-    was refused, and changes nothing. A bar that comes again with equal values is known since the first of these
-    arrivals: only a change is a revision.
+    arrivals: in order of arrival, with `known_at`, when each came, and `jump`, whether it was told one then (null:
+    nobody judged): such a row was refused, and changes nothing. A bar that comes again with equal values is known since
+    the first of these arrivals: only a change is a revision.
     """
-    arrivals = arrivals.filter(~pl.col("jump")).drop("jump")
+    return _changes(arrivals).unique(KEY, keep="last").sort(KEY)
+
+
+def revised(arrivals: pl.DataFrame) -> pl.DataFrame:
+    """The keys whose values changed among their arrivals; one may have its first values again in the end."""
+    return _changes(arrivals).group_by(KEY).len().filter(pl.col("len") > 1).select(KEY)
+
+
+def _changes(arrivals: pl.DataFrame) -> pl.DataFrame:
+    """Of each key the first arrival that was taken, and those that changed it."""
+    arrivals = arrivals.filter(~pl.col("jump").fill_null(False)).drop("jump")
     values = pl.struct([name for name in arrivals.columns if name not in (*KEY, "known_at", "source")])
     told = arrivals.with_columns(_value=values)
     changed = pl.col("_value").ne_missing(pl.col("_value").shift(1).over(KEY)) | (pl.int_range(pl.len()).over(KEY) == 0)
-    return told.filter(changed).unique(KEY, keep="last").drop("_value").sort(KEY)
+    return told.filter(changed).drop("_value")
 
 
 def apart(arrivals: pl.DataFrame) -> pl.DataFrame:

@@ -78,8 +78,9 @@ def known(frame: pl.DataFrame, grid: Grid) -> pl.DataFrame:
 def revise(existing: pl.DataFrame, incoming: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, dict[str, int]]:
     """Merge a second arrival into what is stored: (merged, counts of new, same, revised, kept).
 
-    Equal bars keep their known_at, changed ones are known from `now`, new ones bring their own; stored bars
-    that did not come again are kept. The source's name is no value: a change of it alone is no revision.
+    Equal bars keep their known_at, new ones bring their own; changed ones are known from `now`, or since they came
+    where they say so: pushed later than the stored one was known. Stored bars that did not come again are kept. The
+    source's name is no value: a change of it alone is no revision.
     Both frames hold unique (symbol, timestamp); the result is sorted by them.
     """
     values = [name for name in incoming.columns if name not in (*KEY, "known_at", "source")]
@@ -94,8 +95,9 @@ def revise(existing: pl.DataFrame, incoming: pl.DataFrame, now: datetime) -> tup
         present & pl.struct(values).eq_missing(pl.col("was")) if set(values) <= set(existing.columns) else pl.lit(False)
     )
     both = both.with_columns(_present=present, _same=same)
+    found_out = present & (pl.col("known_at") <= pl.col("was_at"))
     merged = both.with_columns(
-        known_at=pl.when("_same").then("was_at").when("_present").then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
+        known_at=pl.when("_same").then("was_at").when(found_out).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
     ).select(incoming.columns)
     kept = existing.join(incoming, on=KEY, how="anti")
     counts = {

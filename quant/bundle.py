@@ -9,7 +9,7 @@ import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -159,14 +159,19 @@ class Bundle:
             )
         golden = _matrix(self.golden, self.factors)
         self._compare_factors(X, golden)
-        expected = self.golden["prediction"].to_numpy()
-        found = self.predict_rows(golden)
-        worst = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(float).tiny))
-        if not worst <= TOLERANCE:
-            raise BundleError(f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale")
+        found = self.verify_predictions()
         for name in available():
             if self.predict_rows(golden, name).tobytes() != found.tobytes():
                 raise BundleError(f"bundle {self.id}: evaluator {name} disagrees with native on the golden rows")
+
+    def verify_predictions(self) -> np.ndarray:
+        """Predict the golden factors, float64 [N]; BundleError where LightGBM's predictions are others."""
+        expected = self.golden["prediction"].to_numpy()
+        found = self.predict_rows(_matrix(self.golden, self.factors))
+        worst = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(float).tiny))
+        if not worst <= TOLERANCE:
+            raise BundleError(f"bundle {self.id}: predictions differ from LightGBM's by {worst:.1e} of their scale")
+        return found
 
     def warm(self) -> None:
         """Do once what the first prediction of a section would wait for."""
@@ -195,7 +200,7 @@ class Bundle:
         try:
             manifest = json.loads(files[MANIFEST])
             digests, hashes = manifest["digests"], manifest.pop("files")
-            recipe = Recipe.from_dict(manifest["recipe"])
+            recipe = _recipe(json.dumps(manifest["recipe"]))
             theirs = {name: _golden_of(name) for name in recipe.reads}
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
@@ -309,6 +314,12 @@ def build(
     }
     forest = compile_forest(trained.text)
     return Bundle(manifest, recipe, trained.text, forest, golden_bars, golden, dict(golden_others))
+
+
+@lru_cache(8)
+def _recipe(text: str) -> Recipe:
+    """The recipe of JSON text. The same one for equal texts: bundles of one horizon share what is compiled of it."""
+    return Recipe.from_dict(json.loads(text))
 
 
 def _golden_of(horizon: str) -> str:

@@ -79,9 +79,10 @@ class DenseBars:
 
     def _column(self, name: str) -> Floats:
         """One column as float32: prices and volume adjusted in float64 before, `raw_…` as they are."""
-        if name in RAW:
-            return self.values[name.removeprefix("raw_")].astype(np.float32)
-        if name in BARS:
-            factor = "price_factor" if name in PRICES else "volume_factor"
-            return (self.values[name] * self.values[factor]).astype(np.float32)
-        return self.values[name].astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite: on the same side of every threshold
+            if name in RAW:
+                return self.values[name.removeprefix("raw_")].astype(np.float32)
+            if name in BARS:
+                factor = "price_factor" if name in PRICES else "volume_factor"
+                return (self.values[name] * self.values[factor]).astype(np.float32)
+            return self.values[name].astype(np.float32)

@@ -29,7 +29,14 @@ def no_past() -> pl.DataFrame:
     return pl.DataFrame(schema=PAST)
 
 
-def judge(bars: pl.DataFrame, past: pl.DataFrame, actions: pl.DataFrame, grid: Grid, most: float) -> Judged:
+def judge(
+    bars: pl.DataFrame,
+    past: pl.DataFrame,
+    actions: pl.DataFrame,
+    grid: Grid,
+    most: float,
+    good: pl.DataFrame | None = None,
+) -> Judged:
     """Split validated bars with unique keys into good ones and jumps.
 
     A bar is compared with the raw closes of its symbol's last MEMORY bars, those told jumps included, that lie at
@@ -37,11 +44,15 @@ def judge(bars: pl.DataFrame, past: pl.DataFrame, actions: pl.DataFrame, grid: G
     than half of them its open or close is more than `most` times the close, or less than its `most`-th part. Only
     raw bars before it decide, never an earlier verdict, so the result is the same however bars come in pieces, as
     long as each piece brings its `past` (PAST; the newest MEMORY bars of REACH slots before it). A scale that stays
-    is taken after five bars at most; a symbol's first bar has nothing to be compared with.
+    is taken after five bars at most; a symbol's first bar has nothing to be compared with. good: keys of bars that are
+    none, whatever their price: somebody has said so before.
     """
     if bars.is_empty():
         return Judged(bars, bars, past, ())
     now = bars.select(*KEY, "open", "close", jump=None, _row=pl.int_range(pl.len()))
+    if good is not None:
+        said = good.select(KEY).with_columns(jump=pl.lit(False))
+        now = now.drop("jump").join(said, on=KEY, how="left", maintain_order="left")
     rows = pl.concat([past.join(now, on=KEY, how="anti"), now], how="diagonal_relaxed").sort(KEY)
     stamps = rows["timestamp"].to_numpy()
     sessions = grid.session_dates(stamps)
@@ -72,10 +83,12 @@ def _jumps(
     for back in range(1, min(MEMORY, len(close) - 1) + 1):
         before = close[:-back]
         near = (symbol[back:] == symbol[:-back]) & (slot[back:] - slot[:-back] <= REACH)
-        far = near & ((high[back:] > most * before) | (low[back:] * most < before))
+        with np.errstate(over="ignore"):  # infinite, and so on the side of the limit where it belongs
+            far = near & ((high[back:] > most * before) | (low[back:] * most < before))
+            times = close[back:] / before
         compared[back:] += near
         off[back:] += far
-        ratio[back:] = np.where(far & np.isnan(ratio[back:]), close[back:] / before, ratio[back:])
+        ratio[back:] = np.where(far & np.isnan(ratio[back:]), times, ratio[back:])
     return 2 * off > compared, ratio
 
 

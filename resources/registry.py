@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from quant.bundle import MANIFEST, Bundle, BundleError
 from resources.clock import Clock, SystemClock
 
 PROVENANCE, JUDGEMENT = "provenance.json", "judgement.json"
 Action = Literal["promote", "rollback"]
+_TEXTS = ("horizon", "bundle", "action", "why", "at")
 NOTHING: Mapping[str, bytes] = {}
 
 ATTEMPTS = 100  # writers that may come between two looks at the ledger before we give up
@@ -53,8 +54,24 @@ class Entry:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Entry":
-        values = json.loads(data)
-        at = datetime.fromisoformat(values.pop("at"))
+        """An entry as `to_json` writes it; ValueError says, in a reader's words, why it is none."""
+        try:
+            values = json.loads(data)
+        except ValueError as error:
+            raise ValueError("it is not JSON") from error
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
+        for name, kind in {"number": int, **dict.fromkeys(_TEXTS, str)}.items():
+            if type(values.get(name)) is not kind:
+                raise ValueError(f"it has no {name!r} that is a {'number' if kind is int else 'text'}")
+        if more := values.keys() - {"number", "by", *_TEXTS}:
+            raise ValueError(f"it has {min(more)!r}, which no entry has")
+        if values["action"] not in get_args(Action):
+            raise ValueError(f"its action {values['action']!r} is none of {', '.join(get_args(Action))}")
+        try:
+            at = datetime.fromisoformat(values.pop("at"))
+        except ValueError as error:
+            raise ValueError("its 'at' is no time") from error
         return cls(id=values.pop("bundle"), at=at, **values)
 
 
@@ -217,8 +234,11 @@ class Registry:
 
     def _entry(self, file: Path) -> Entry:
         try:
-            return Entry.from_json(file.read_bytes())
-        except (ValueError, KeyError, TypeError) as error:
+            entry = Entry.from_json(file.read_bytes())
+            if entry.number != int(file.stem):
+                raise ValueError(f"it says number {entry.number}")
+            return entry
+        except ValueError as error:
             raise RegistryError(f"ledger entry {file} is damaged: {error}; restore it or remove it") from error
 
     def _append(self, horizon: str, decide: Callable[[list[Entry]], tuple[str, Action]], why: str, by: str) -> Entry:
@@ -282,6 +302,11 @@ def _champions(ledger: list[Entry]) -> list[str]:
     stack: list[str] = []
     for entry in ledger:
         if entry.action == "rollback":
+            if not stack:
+                raise RegistryError(
+                    f"ledger entry {entry.number} of {entry.horizon} rolls back what the entries before it have not: "
+                    "restore those that are missing"
+                )
             stack.pop()
         elif not stack or stack[-1] != entry.id:
             stack.append(entry.id)

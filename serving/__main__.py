@@ -13,8 +13,10 @@ from serving.access import local
 from serving.app import create_app
 from serving.evaluators import EvaluatorError
 from serving.keys import KeyRing, KeysError
+from serving.lane import with_lane
 from serving.logs import configure
 from serving.options import OptionsError, read
+from serving.sockets import Sockets
 from serving.tracing import TracingError
 
 # Loading a bundle and writing the prediction log are Python too, on threads of their own. With the interpreter's 5 ms a
@@ -24,15 +26,14 @@ SWITCH_SECONDS = 0.0001
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests in flight."""
-    parser = _parser()
-    told = parser.parse_args(arguments)
+    told = _parser().parse_args(arguments)
     try:
         options = read(told.options)
         keys = KeyRing.from_environment()
     except (OptionsError, KeysError) as error:
-        parser.error(str(error))
+        raise _refused(str(error)) from error
     if keys is None and not local(f"//{told.host}"):
-        parser.error(
+        raise _refused(
             f"other machines reach {told.host} and this service has no API keys: anybody there could read models and "
             "load bundles. Use 127.0.0.1, or make keys with `tenor keys new name=… role=…` and set TENOR_API_KEYS"
         )
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app = create_app(Path(told.store), horizons, options=options, keys=keys)
     except (EvaluatorError, TracingError) as error:
-        parser.error(str(error))
+        raise _refused(str(error)) from error
     gc.freeze()  # a full collection need not walk all that was imported
     uvicorn.run(
         app,
@@ -52,11 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=False,  # `Observe` writes one line per request, with its correlation id
         timeout_graceful_shutdown=options.drain_seconds,
         loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
+        http=with_lane(app),
+        ws=Sockets,
         ws_per_message_deflate=False,  # a section for a hundred readers would be compressed a hundred times
         server_header=False,
     )
+
+
+def _refused(why: str) -> SystemExit:
+    """Say why the service does not start. Not as argparse does, with a usage: the arguments were well written."""
+    print(f"the service does not start: {why}", file=sys.stderr)
+    return SystemExit(2)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from conf.options import Options
@@ -15,7 +15,10 @@ from serving.guard import Guard
 from serving.keys import KeyRing
 from serving.limits import BodyLimit, PlainBody
 from serving.observe import Observe
+from serving.page import FOLDER
+from serving.query import only_known
 from serving.service import build
+from serving.turn import Shedding
 from serving.v2_infer import Infer, document
 
 DESCRIPTION = """Predictions from the champions of a Tenor registry, exactly as they were trained.
@@ -53,6 +56,9 @@ def create_app(
         description=DESCRIPTION,
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,  # ours: FastAPI's load their scripts from elsewhere
+        redoc_url=None,
+        dependencies=[Depends(only_known)],
         # Prometheus has the metrics and standard error the log, whoever traces.
         telemetry={
             "tracing": parts.traces is not None,
@@ -68,12 +74,14 @@ def create_app(
     app.add_middleware(Infer, service=app)
     app.add_middleware(BodyLimit, limits=parts.options.limits)
     app.add_middleware(Guard, access=parts.access)
+    app.add_middleware(Shedding, turn=parts.turn, metrics=parts.metrics)
     app.add_middleware(Observe, metrics=parts.metrics, lines=parts.lines, traced=parts.traces is not None)
     problems.install(app)
     for routed in (routes, predict, v2, data, stream):
         app.include_router(routed.router)
     document(app)
     openapi.install(app)
+    app.mount("/pages", StaticFiles(directory=FOLDER), name="pages")
     # Drift and evaluation pages that the pipeline wrote: a link from the Dagster UI ends here.
     app.mount("/reports", StaticFiles(directory=store / "reports", html=True, check_dir=False), name="reports")
     return app

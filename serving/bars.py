@@ -1,6 +1,6 @@
 """Raw bars from clients: checked, so that a refusal names its field and row, then made factors."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from quant.grid import Grid
 from quant.inputs import names
 from quant.validate import REASONS, validate
 from serving.messages import Bar, PredictBars
-from serving.problems import Problem, field_error, nearest, refuse_fields
+from serving.problems import Faults, Problem, field_error, nearest
 from serving.record import Key
 
 _NUMBERS = [name for name in Bar.model_fields if name not in ("symbol", "timestamp")]
@@ -21,8 +21,7 @@ def rows_of(bundle: Bundle, body: PredictBars) -> tuple[list[Key], np.ndarray]:
     """Keys and factors float32 [N, F] of the newest `last` slots by (timestamp, symbol); 422 where bars are wrong or
     too few."""
     recipe = bundle.recipe
-    if errors := list(_unknown_horizons(body.at, recipe.reads)):
-        raise refuse_fields("wrong-bars", errors)
+    _refuse_unknown_horizons(body.at, recipe.reads)
     frame = _checked(body.bars, ["bars"], bundle, recipe.grid, bundle.columns)
     others = {
         name: _checked(bars, ["at", name], bundle, recipe.others[name].grid, bundle.columns_of(name))
@@ -32,8 +31,11 @@ def rows_of(bundle: Bundle, body: PredictBars) -> tuple[list[Key], np.ndarray]:
         keys, X = bundle.rows_of(frame, body.last, body.absent, others)
     except BundleError as error:
         # The bundle has held them to the rules already: they are told by row only where it refused.
-        if wrong := [*_against_rules(frame, ["bars"], recipe.grid), *_others_against_rules(bundle, others)]:
-            raise refuse_fields("wrong-bars", wrong) from error
+        faults = Faults()
+        _against_rules(frame, ["bars"], recipe.grid, faults)
+        for name, other in others.items():
+            _against_rules(other, ["at", name], recipe.others[name].grid, faults)
+        faults.refuse("wrong-bars")
         raise Problem(422, "bars-do-not-suffice", str(error), look_back=bundle.recipe.lookback) from error
     return keys.select("symbol", "timestamp").rows(), np.ascontiguousarray(X)
 
@@ -43,30 +45,34 @@ def _checked(
 ) -> pl.DataFrame:
     """Rows of the bars table of one horizon; 422 that names the bars at fault."""
     frame = _frame(bars, _extras(bars, where, columns))
-    if errors := [*_unknown_symbols(frame, where, bundle), *_off_grid(frame, where, grid), *_repeated(frame, where)]:
-        raise refuse_fields("wrong-bars", errors)
+    faults = Faults()
+    _unknown_symbols(frame, where, bundle, faults)
+    _off_grid(frame, where, grid, faults)
+    _repeated(frame, where, faults)
+    faults.refuse("wrong-bars")
     return frame
 
 
-def _unknown_horizons(given: Iterable[str], known: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for name in given:
-        if name not in known:
-            reads = f"only {', '.join(known)}" if known else "none"
-            yield field_error(["at", name], f"this model reads no horizon {name!r}, {reads}", nearest(name, known))
+def _refuse_unknown_horizons(given: Iterable[str], known: Sequence[str]) -> None:
+    faults, reads = Faults(), f"only {', '.join(known)}" if known else "none"
+    faults.each(
+        (name for name in given if name not in known),
+        lambda name: field_error(["at", name], f"this model reads no horizon {name!r}, {reads}", nearest(name, known)),
+    )
+    faults.refuse("wrong-bars")
 
 
 def _extras(bars: Sequence[Bar], where: Sequence[str | int], columns: Sequence[str]) -> list[str]:
     """Columns beyond the standard ones that the expressions read: every bar must name them."""
-    wanted = [name for name in columns if name not in names()]
-    errors = []
-    for index, bar in enumerate(bars):
-        for name in wanted:
-            if name not in bar.extras:
-                near = nearest(name, bar.extras)
-                detail = f"the expressions read column {name!r}: send it, null where it has no value"
-                errors.append(field_error([*where, index, name], detail, near))
-    if errors:
-        raise refuse_fields("wrong-bars", errors)
+    wanted, faults = [name for name in columns if name not in names()], Faults()
+
+    def absent(place: tuple[int, str]) -> dict[str, Any]:
+        index, name = place
+        detail = f"the expressions read column {name!r}: send it, null where it has no value"
+        return field_error([*where, index, name], detail, nearest(name, bars[index].extras))
+
+    faults.each(((index, name) for index, bar in enumerate(bars) for name in wanted if name not in bar.extras), absent)
+    faults.refuse("wrong-bars")
     return wanted
 
 
@@ -89,34 +95,38 @@ def _frame(bars: Sequence[Bar], extras: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def _against_rules(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid) -> Iterator[dict[str, Any]]:
+def _against_rules(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid, faults: Faults) -> None:
     """Bars whose values no venue can have reported, as the bars step tells them."""
     sent = frame.with_columns(source=pl.lit("sent"), _sent=pl.int_range(pl.len()).cast(pl.Float64))
-    for row, reason in validate(sent, grid).rejected.sort("_sent").select("_sent", "reason").iter_rows():
-        yield field_error([*where, int(row)], f"{reason}: {REASONS[reason]}")
+    rejected = validate(sent, grid).rejected.sort("_sent").select("_sent", "reason")
+    faults.each(
+        rejected.iter_rows(), lambda told: field_error([*where, int(told[0])], f"{told[1]}: {REASONS[told[1]]}")
+    )
 
 
-def _others_against_rules(bundle: Bundle, others: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, Any]]:
-    for name, frame in others.items():
-        yield from _against_rules(frame, ["at", name], bundle.recipe.others[name].grid)
-
-
-def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle, faults: Faults) -> None:
     known = list(bundle.recipe.symbols)
-    for index in (~frame["symbol"].is_in(known)).arg_true():
+
+    def unknown(index: int) -> dict[str, Any]:
         symbol = frame["symbol"][index]
         detail = f"{symbol!r} is not a symbol of this model"
-        yield field_error([*where, index, "symbol"], detail, nearest(symbol, known))
+        return field_error([*where, index, "symbol"], detail, nearest(symbol, known))
+
+    faults.each((~frame["symbol"].is_in(known)).arg_true(), unknown)
 
 
-def _off_grid(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid) -> Iterator[dict[str, Any]]:
+def _off_grid(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid, faults: Faults) -> None:
     stamps = frame["timestamp"].dt.replace_time_zone(None).to_numpy()
-    for index in np.flatnonzero(~grid.contains(stamps)).tolist():
+
+    def off(index: int) -> dict[str, Any]:
         detail = f"{stamps[index]}Z is not the start of a {grid.interval} bar of calendar {grid.calendar.name}"
-        yield field_error([*where, index, "timestamp"], detail)
+        return field_error([*where, index, "timestamp"], detail)
+
+    faults.each(np.flatnonzero(~grid.contains(stamps)).tolist(), off)
 
 
-def _repeated(frame: pl.DataFrame, where: Sequence[str | int]) -> Iterator[dict[str, Any]]:
+def _repeated(frame: pl.DataFrame, where: Sequence[str | int], faults: Faults) -> None:
     first = frame.select(pl.struct("symbol", "timestamp").is_first_distinct()).to_series()
-    for index in (~first).arg_true():
-        yield field_error([*where, index], "this symbol and timestamp were sent before")
+    faults.each(
+        (~first).arg_true(), lambda index: field_error([*where, index], "this symbol and timestamp were sent before")
+    )

@@ -80,15 +80,19 @@ class Batcher:
         if not self._turning:
             self._turning = True
             loop.call_soon(self._end_of_turn)
-            self._rows_here.observe(len(X))
-            self._requests_here.observe(1)
-            return predictor.bundle.predict_rows(X, "native")
+            return self.alone(predictor, X)
         batch = self._turn.get(id(predictor.bundle))
         if batch is None:
             batch = self._turn[id(predictor.bundle)] = Batch(predictor)
         answer: asyncio.Future[np.ndarray] = loop.create_future()
         batch.add(X, answer)
         return await answer
+
+    def alone(self, predictor: Predictor, X: np.ndarray) -> np.ndarray:
+        """Predict on the event loop, at once."""
+        self._rows_here.observe(len(X))
+        self._requests_here.observe(1)
+        return predictor.bundle.predict_rows(X, "native")
 
     def later(self, predictor: Predictor, X: np.ndarray) -> asyncio.Future[np.ndarray]:
         """Predict on the compute thread when it is free."""

@@ -11,7 +11,8 @@ from resources.clock import Clock
 from resources.registry import Registry
 from serving.evaluators import Evaluators
 from serving.logs import event, log
-from serving.predictor import Predictor
+from serving.predictor import Predictor, Role
+from serving.proofs import Prover
 
 # What both must agree on for the rows of one to be the rows of the other, and how people call it.
 _SAME = {
@@ -31,7 +32,7 @@ _SAME = {
 
 @dataclass(frozen=True)
 class Challenger:
-    """The newest bundle that never served; `problem` says why it cannot answer what the champion answers."""
+    """The newest bundle that never served; `problem` says what of the champion's answers it cannot give, and why."""
 
     id: str
     problem: str | None = None
@@ -52,12 +53,19 @@ class Challengers:
     """Finds and proves challengers on the loader thread, a bundle once; tells anybody who stands beside whom."""
 
     def __init__(
-        self, registry: Registry, clock: Clock, evaluators: Evaluators, options: Beside, patience: timedelta
+        self,
+        registry: Registry,
+        clock: Clock,
+        evaluators: Evaluators,
+        options: Beside,
+        prover: Prover,
+        patience: timedelta,
     ) -> None:
         self.options = options
         self._registry = registry
         self._clock = clock
         self._evaluators = evaluators
+        self._prover = prover
         self._patience = patience
         self._chance = random.Random()
         self._found: dict[str, tuple[Challenger, Predictor | None]] = {}
@@ -67,8 +75,14 @@ class Challengers:
         return self._found.get(horizon, (None, None))[0]
 
     def standing(self, horizon: str) -> Predictor | None:
-        """The challenger as it answers, in shadow or as canary; None where none can."""
-        return self._found.get(horizon, (None, None))[1]
+        """The challenger that answers what the champion answers, in shadow or as canary; None where none can."""
+        found = self._found.get(horizon, (None, None))[1]
+        return found if found is not None and found.role == "canary" else None
+
+    def apart(self, horizon: str) -> Predictor | None:
+        """The challenger that reads other inputs, which it computes for itself where there are bars; None for none."""
+        found = self._found.get(horizon, (None, None))[1]
+        return found if found is not None and found.role == "shadow" else None
 
     def in_shadow(self, horizon: str) -> Predictor | None:
         """The challenger that scores what the champion answers; None where none does."""
@@ -111,12 +125,13 @@ class Challengers:
         return bundles[-1] if bundles and bundles[-1] not in served else None
 
     def _prove(self, horizon: str, id: str, champion: Predictor) -> tuple[Challenger, Predictor | None]:
-        bundle = self._registry.load(horizon, id)
-        if why := differs(champion.bundle.recipe, bundle.recipe):
+        why = differs(champion.bundle.recipe, self._registry.load(horizon, id).recipe)
+        if why and not self.options.shadow:
             return Challenger(id, why), None
-        bundle.verify()
-        bundle.warm()
+        bundle = self._prover.proved(horizon, id, champion.bundle)
         choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=False)
         now = self._clock.now()
         event(logging.INFO, "a challenger stands beside the champion", horizon=horizon, bundle=id)
-        return Challenger(id), Predictor(bundle, champion.entry, now, now, choice, "canary")
+        role: Role = "shadow" if why else "canary"
+        note = f"{why}; it scores live sections and requests with bars, in shadow only" if why else None
+        return Challenger(id, note), Predictor(bundle, champion.entry, now, now, choice, role)

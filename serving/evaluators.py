@@ -44,10 +44,12 @@ class Evaluators:
 
         rows: float32 [N, F], typical ones, to measure with; quiet: no traffic is served that measuring could disturb.
         """
-        for name in available():
+        choice = fixed(self._fixed) if self._fixed else self._fastest(forest, rows, quiet)
+        for name in {name for _, name in choice.steps}:
             forest.warm(name)
-        if self._fixed:
-            return fixed(self._fixed)
+        return choice
+
+    def _fastest(self, forest: Forest, rows: np.ndarray, quiet: bool) -> Choice:
         wanted = shape(forest)
         if wanted not in self._known:
             if not quiet:

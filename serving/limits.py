@@ -1,15 +1,15 @@
-"""What requests may cost: bytes of a body, plain or not, and how many may wait for the compute thread."""
+"""What requests may cost: bytes of a body, plain or not, and how many may wait for a thread."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+from prometheus_client import Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conf.options import Limits
-from serving.messages import PredictBars, PredictRows
 from serving.metrics import Metrics
-from serving.problems import Problem, field_error, refuse_fields
+from serving.problems import Problem
 
 
 class BodyLimit:
@@ -73,57 +73,54 @@ def body_too_large(limit: int) -> Problem:
     return Problem(413, "body-too-large", why, limit_bytes=limit)
 
 
-def check_sizes(limits: Limits, body: PredictRows | PredictBars) -> None:
-    """422 for more rows, bars or predicted slots than one request may have."""
-    sizes: list[tuple[list[str | int], int, int]] = []
-    if isinstance(body, PredictRows):
-        sizes.append((["rows"], len(body.rows), limits.rows))
-    else:
-        sizes.append((["bars"], len(body.bars), limits.bars))
-        sizes += [(["at", name], len(bars), limits.bars) for name, bars in body.at.items()]
-        sizes.append((["last"], body.last, limits.last))
-    if errors := [
-        field_error(where, f"{size:,} are more than the {most:,} of one request: send several")
-        for where, size, most in sizes
-        if size > most
-    ]:
-        raise refuse_fields("too-large", errors)
-
-
 class Gate:
-    """Lets so many requests wait for the compute thread and refuses the others at once: queues never grow.
+    """Lets so many requests wait for a thread and refuses the others at once: queues never grow.
 
     A request that is refused in a millisecond can be sent elsewhere; one that is answered too late cannot.
+    most: requests; most_work: what they bring together, in rows or bytes (`unit`). told: gauges of both.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self._limits = limits
-        self._metrics = metrics
+    def __init__(
+        self, most: int, most_work: int, unit: str, seconds: float, metrics: Metrics, told: tuple[Gauge, Gauge]
+    ) -> None:
+        self._most, self._most_work, self._unit, self._seconds = most, most_work, unit, seconds
+        self._shed = metrics.shed
+        self._told = told
         self._requests = 0
-        self._rows = 0
+        self._work = 0
+
+    def check(self, work: int = 0) -> None:
+        """503 with Retry-After where there is no room for one request more, with so much work."""
+        # A request as large as the limit is served when it is alone.
+        if self._requests >= self._most or (self._work and self._work + work > self._most_work):
+            self._shed.labels("full").inc()
+            why = f"{self._requests} requests with {self._work:,} {self._unit} wait already: ask again in a second"
+            raise Problem(503, "overloaded", why, headers={"retry-after": "1"})
+
+    @contextmanager
+    def place(self, work: int = 0) -> Iterator[None]:
+        """Hold a place for as long as it takes; 503 with Retry-After where all are taken."""
+        self.check(work)
+        self._move(1, work)
+        try:
+            yield
+        finally:
+            self._move(-1, -work)
 
     @asynccontextmanager
-    async def waiting(self, rows: int = 0) -> AsyncIterator[None]:
+    async def waiting(self, work: int = 0) -> AsyncIterator[None]:
         """Hold a place while computing; 503 with Retry-After where all are taken or the time is up."""
-        limits = self._limits
-        # A request as large as the limit is served when it is alone.
-        if self._requests >= limits.waiting or (self._rows and self._rows + rows > limits.waiting_rows):
-            self._metrics.shed.labels("full").inc()
-            why = f"{self._requests} requests with {self._rows} rows wait already: ask again in a second"
-            raise Problem(503, "overloaded", why, headers={"retry-after": "1"})
-        self._move(1, rows)
-        try:
-            async with asyncio.timeout(limits.seconds):
-                yield
-        except TimeoutError as error:
-            self._metrics.shed.labels("time").inc()
-            why = f"no answer within {limits.seconds:g} s: send fewer rows or bars, or ask again later"
-            raise Problem(503, "took-too-long", why, headers={"retry-after": "5"}) from error
-        finally:
-            self._move(-1, -rows)
+        with self.place(work):
+            try:
+                async with asyncio.timeout(self._seconds):
+                    yield
+            except TimeoutError as error:
+                self._shed.labels("time").inc()
+                why = f"no answer within {self._seconds:g} s: send fewer rows or bars, or ask again later"
+                raise Problem(503, "took-too-long", why, headers={"retry-after": "5"}) from error
 
-    def _move(self, requests: int, rows: int) -> None:
+    def _move(self, requests: int, work: int) -> None:
         self._requests += requests
-        self._rows += rows
-        self._metrics.waiting.set(self._requests)
-        self._metrics.waiting_rows.set(self._rows)
+        self._work += work
+        for gauge, value in zip(self._told, (self._requests, self._work), strict=True):
+            gauge.set(value)

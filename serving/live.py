@@ -7,7 +7,7 @@ states is made on the loader's thread beside the one that runs, and replaces it 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,14 +20,16 @@ import polars as pl
 from conf.options import Live
 from quant.panel import instants, moment
 from quant.validate import ready
-from resources.arrivals import ArrivalsError, Journal
+from resources.arrivals import Journal
 from resources.clock import Clock
 from resources.hours import Hours
+from resources.journal import JournalError
 from serving.live_bars import LiveBars
 from serving.live_feed import Taken
 from serving.live_horizon import LiveHorizon
 from serving.live_load import Store
 from serving.live_messages import PushedBar
+from serving.live_published import Published
 from serving.live_push import Jumps, Pushed, check
 from serving.live_sections import Current, Sections
 from serving.live_world import World, build, follow, needs
@@ -42,6 +44,8 @@ from serving.stream import Hub
 MOMENT = 0.02  # seconds between looks whether the models of the start serve
 MANY = 2_000  # bars: more are checked beside the event loop
 PIECE = 20_000  # rows of a table taken at once: readers wait as long
+
+Serving = dict[str, Predictor]  # by horizon
 
 
 class LiveService:
@@ -58,7 +62,7 @@ class LiveService:
         hub: Hub,
     ) -> None:
         self.current = Current()
-        self.sections = Sections(self.current, predictors, scorer, clock, metrics, hub)
+        self.sections = Sections(self.current, predictors, scorer, clock, metrics, hub, Published(Path(root)))
         self.store = Store(Path(root))
         Hours(Path(root)).recall()
         self.problem: str | None = None  # why the models that serve have no live state
@@ -68,6 +72,7 @@ class LiveService:
         self._making = threading.Lock()
         self._checking = asyncio.Lock()
         self._during: list[tuple[str, pl.DataFrame]] | None = None  # what comes while a world is made
+        self._unfit: set[str] = set()  # challengers for which no live state can be made
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tables: asyncio.Task[None] | None = None
         predictors.observers.append(self._swapped)
@@ -129,8 +134,11 @@ class LiveService:
 
     # -- pushed bars -----------------------------------------------------------------------------------------
 
-    async def push(self, name: str, sent: Sequence[PushedBar]) -> tuple[Taken, Pushed]:
-        """Take bars: durable first, then live. Problem 409 for a resampled horizon, 503 where the disk refuses."""
+    async def push(self, name: str, sent: Mapping[int, PushedBar]) -> tuple[Taken, Pushed]:
+        """Take bars, by the row they were sent in: durable first, then live.
+
+        Problem 409 for a resampled horizon, 503 where the disk refuses.
+        """
         horizon = self.horizon(name)
         if horizon.finer:
             why = f"the bars of {name} are made of those of {horizon.finer}: push these"
@@ -144,10 +152,12 @@ class LiveService:
                 self._journals[name] = Journal(self.store.root, name)
             try:
                 await asyncio.wrap_future(self._journals[name].append(now, pushed.columns))
-            except ArrivalsError as error:
+            except JournalError as error:
                 why = f"{error}; none of these bars was taken: send them again"
                 raise Problem(503, "not-durable", why, headers={"retry-after": "5"}) from error
         taken = self._take(name, pushed.frame, now)
+        if taken.late:
+            await self.sections.published.marked(name)
         for what in ("new", "same", "revised", "late", "old"):
             self._metrics.pushed.labels(name, what).inc(getattr(taken, what))
         self._metrics.pushed.labels(name, "refused").inc(len(pushed.refused))
@@ -178,35 +188,52 @@ class LiveService:
         with self._making:
             try:
                 serving = {name: one for name in self._predictors.horizons() if (one := self._predictors.get(name))}
-                now, world = self._clock.now(), self.current.world
-                specs = needs(self.store, serving, self._options, now)
-                if not forced and world.covers(specs) and all(world.has(one) for one in serving.values()):
-                    self._call(self._adopt, world, serving)
-                    return
-                self._during = []  # before anything is read: what comes from now on may be missing there
-                made = build(self.store, serving, specs, self._options, now)
-                self._call(self._publish, made, serving)
+                beside = self._beside(serving)
+                try:
+                    self._make_for(serving, beside, forced)
+                except Exception:
+                    if not beside:
+                        raise
+                    log.exception("challengers get no live state", extra={"fields": {"horizons": list(beside)}})
+                    self._unfit |= {one.bundle.id for one in beside.values()}
+                    self._make_for(serving, {}, forced)
                 self.problem = None
             except Exception as error:  # whatever is wrong with the tables, requests with rows are answered
                 self._during = None
                 self.problem = f"the live state cannot be made: {error}"
                 log.exception("no live state", extra={"fields": {"horizons": self._predictors.horizons()}})
 
-    def _publish(self, made: World, serving: dict[str, Predictor]) -> None:
+    def _make_for(self, serving: Serving, beside: Serving, forced: bool) -> None:
+        now, world, models = self._clock.now(), self.current.world, [*serving.values(), *beside.values()]
+        specs = needs(self.store, models, self._options, now)
+        if not forced and world.covers(specs) and all(world.has(one) for one in models):
+            self._call(self._adopt, world, serving, beside)
+            return
+        self._during = []  # before anything is read: what comes from now on may be missing there
+        made = build(self.store, models, specs, self._options, now)
+        self._call(self._publish, made, serving, beside)
+
+    def _beside(self, serving: Serving) -> Serving:
+        """Challengers that compute inputs of their own."""
+        found = {name: self._predictors.challengers.apart(name) for name in serving}
+        return {name: one for name, one in found.items() if one is not None and one.bundle.id not in self._unfit}
+
+    def _publish(self, made: World, serving: Serving, beside: Serving) -> None:
         """On the event loop: go on with another world where the present one stands."""
         now, during, self._during = self._clock.now(), self._during or [], None
         for name, horizon in made.horizons.items():
             if before := self.horizons.get(name):
                 horizon.feed.continues(before.feed)
                 horizon.sections = before.sections
+            horizon.feed.on_restated = partial(self.sections.restated, horizon)
             self._metrics.data_age.labels(name).set_function(partial(self._age, horizon.bars))
-        self._adopt(made, serving)
+        self._adopt(made, serving, beside)
         for name, frame in during:
             if name in made.horizons:
                 self._take(name, frame, now)
 
-    def _adopt(self, world: World, serving: dict[str, Predictor]) -> None:
-        self.current.world, self.current.ready = world, serving
+    def _adopt(self, world: World, serving: Serving, beside: Serving) -> None:
+        self.current.world, self.current.ready, self.current.beside = world, serving, beside
         for name, predictor in serving.items():
             follow(world.horizons[name], predictor)
         self.sections.follow()
@@ -234,6 +261,8 @@ class LiveService:
             try:
                 for name in list(self.horizons):
                     await self.refresh(name)
+                if _ids(self._beside(self.current.ready)) != _ids(self.current.beside):
+                    await asyncio.to_thread(self._make, False)
             except Exception:  # a table being rewritten must not end this
                 log.exception("a bars table could not be read; the live state goes on without it")
 
@@ -249,6 +278,7 @@ class LiveService:
         """Read a horizon's bars table where it has another version than was read."""
         horizon = self.horizons[name]
         version = await asyncio.to_thread(self.store.version, name)
+        horizon.features_version = await asyncio.to_thread(self.store.version, name, "features")
         if version == horizon.version:
             return
         spec = horizon.spec
@@ -267,3 +297,7 @@ class LiveService:
             now = self._clock.now()
             horizon.feed.read(instants(came["timestamp"]), now, broadcast=True)
             self.sections.came(name, came, now)
+
+
+def _ids(predictors: Serving) -> dict[str, str]:
+    return {name: one.bundle.id for name, one in predictors.items()}

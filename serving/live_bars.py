@@ -54,6 +54,7 @@ class LiveBars:
         self.time: Instants = np.empty(0, "datetime64[us]")
         self.serial = next(_serials)  # no other memory of this process has it
         self.changes = np.zeros(len(self.symbols), np.int64)  # per symbol, how often its bars have changed
+        self.passed = 0  # how often bars came that lie before the memory
         self._values = np.empty((len(self.names), 0, len(self.symbols)))
         self._known = np.empty((0, len(self.symbols)), np.int64)
         self._newest = np.full(len(self.symbols), -1)  # each symbol's newest row, -1 where it has none
@@ -85,7 +86,9 @@ class LiveBars:
                 self._known[rows[changed], columns[changed]] = known[changed]
                 np.maximum.at(self._newest, columns[changed], rows[changed])
                 np.add.at(self.changes, columns[changed], 1)
-            return Change(new, revised, int((~inside).sum()))
+            old = int((~inside).sum())
+            self.passed += old > 0
+            return Change(new, revised, old)
 
     def _reach(self, stamps: Instants) -> None:
         """Make room for the stamps: slots from `keep` before the newest bar to some days after it."""

@@ -1,8 +1,8 @@
 """When a section closes: all awaited symbols have arrived, or its deadline is over. Nothing here computes a feature."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import polars as pl
 from quant.grid import Grid
 from quant.panel import Instants, instants, moment
 from serving.live_bars import LiveBars
+
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 Members = Callable[[np.datetime64], npt.NDArray[np.bool_]]
 
@@ -50,6 +52,7 @@ class Feed:
     members: which symbols (bool [S], in the bars' order) belong to the section of a slot. deadline: how long after
     its end a section waits; one whose first bar comes later than that waits as long from there. growing: bars are
     made of finer ones, so a bar that is there may still grow: only who makes them knows that nothing is awaited.
+    on_restated: told of closed slots whose bars changed, and when.
     """
 
     def __init__(
@@ -59,31 +62,38 @@ class Feed:
         self.members = members
         self.closed: np.datetime64 | None = None  # the newest closed slot
         self.restated: dict[np.datetime64, datetime] = {}  # closed slots whose bars changed afterwards, and when
+        self.on_restated: Callable[[Sequence[np.datetime64], datetime], None] = lambda slots, at: None
         self._deadline = deadline
         self._growing = growing
         self._open: dict[np.datetime64, Opened] = {}
 
-    def put(self, frame: pl.DataFrame, now: datetime) -> Taken:
+    def put(self, frame: pl.DataFrame, now: datetime, *, broadcast: bool = True) -> Taken:
         """Take validated bars that were pushed; sections open with their first one."""
         change = self.bars.put(frame)
         new, revised = len(change.new), len(change.revised)
         slots = instants(frame["timestamp"])[np.concatenate([change.new, change.revised])]
-        late = self.changed(slots, now)
+        late = self.changed(slots, now, broadcast=broadcast)
         return Taken(new, frame.height - new - revised - change.old, revised, late, change.old)
 
-    def changed(self, slots: Instants, now: datetime) -> int:
+    def changed(self, slots: Instants, now: datetime, *, broadcast: bool = True) -> int:
         """Say that bars of these slots came or changed: closed sections are restated, the others open.
 
         Returns how many came late.
         """
         late = np.zeros(len(slots), bool) if self.closed is None else slots <= self.closed
-        for slot in np.unique(slots[late]):
-            self.restated[slot] = now
+        if late.any():
+            again = list(np.unique(slots[late]))
+            self.restated.update(dict.fromkeys(again, now))
+            self.on_restated(again, now)
         for slot in np.unique(slots[~late]):
-            self.open(slot, now)
+            self.open(slot, now, broadcast=broadcast)
         for slot in [slot for slot in self.restated if slot < self.bars.time[0]]:
             del self.restated[slot]
         return int(late.sum())
+
+    def begin(self, slots: Instants, now: datetime) -> None:
+        """Begin with the bars of the disk: of what lies after the published sections, the newest is open."""
+        self.read(slots if self.closed is None else slots[slots > self.closed], now, broadcast=False)
 
     def read(self, slots: Instants, now: datetime, *, broadcast: bool) -> None:
         """The same for bars that the tables brought: of the sections they open, only the newest closes with signals."""
@@ -96,11 +106,15 @@ class Feed:
         for slot in np.unique(slots):
             self.open(slot, now, broadcast=broadcast)
 
-    def open(self, slot: np.datetime64, now: datetime, *, broadcast: bool = True, complete: bool = False) -> None:
-        """Open the section of a slot, where it is not; complete: nothing more is awaited."""
+    def open(self, slot: np.datetime64, now: datetime, *, broadcast: bool = True) -> None:
+        """Open the section of a slot, where it is not; one with a pushed bar is broadcast."""
         if self.closed is None or slot > self.closed:
-            held = self._open.setdefault(slot, Opened(self._until(slot, now), broadcast))
-            held.complete |= complete
+            self._open.setdefault(slot, Opened(self._until(slot, now), broadcast)).broadcast |= broadcast
+
+    def ended(self, end: np.datetime64) -> None:
+        """Say that the finer bars are there to this instant: sections that end until then await nothing more."""
+        for slot, held in self._open.items():
+            held.complete |= bool(self.grid.ends(np.array([slot]))[0] <= end)
 
     def due(self, now: datetime) -> list[Closed]:
         """Close what is due, oldest first.
@@ -138,6 +152,8 @@ class Feed:
 
     def _until(self, slot: np.datetime64, first: datetime) -> datetime:
         end = moment(self.grid.ends(np.array([slot]))[0])
+        if self._growing and first > end + self._deadline:
+            return NEVER  # bars that are replayed, or read after a pause: how much is to come, no clock says
         return (first if first > end + self._deadline else end) + self._deadline
 
     def continues(self, before: "Feed") -> None:

@@ -19,6 +19,7 @@ from quant.resample import resample
 from serving.live_bars import LiveBars
 from serving.live_feed import Feed, members_of
 from serving.live_load import Store, symbols_of
+from serving.live_published import history
 from serving.live_push import Jumps, Rules
 from serving.live_section import SectionSignals
 from serving.live_state import LiveState
@@ -67,6 +68,7 @@ class LiveHorizon:
     spec: Spec
     finer: str | None
     version: int | None  # of the bars table that was read
+    features_version: int | None  # of the features table, which nobody here reads but for answers about the past
     bars: LiveBars
     feed: Feed
     rules: Rules
@@ -98,10 +100,16 @@ def opened(store: Store, name: str, spec: Spec, keep: int, deadline: timedelta) 
     symbols = tuple(sorted({*spec.symbols, *symbols_of(stored.bars)}))
     bars = LiveBars(spec.grid, symbols, extras, spec.keep)
     bars.put(stored.bars)
-    feed = Feed(name, spec.grid, bars, members_of(bars.place, None, symbols, spec.grid), deadline, finer is not None)
+    growing = finer is not None and store.grid(finer) is not None
+    feed = Feed(name, spec.grid, bars, members_of(bars.place, None, symbols, spec.grid), deadline, growing)
+    told = history(store.root, name, keep)
+    if told.sections:
+        feed.closed, feed.restated = told.sections[-1].slot, told.restated
     rules = Rules(spec.grid, spec.needed, extras, spec.max_jump, stored.actions)
     held = Spec(spec.grid, symbols, extras, spec.keep, spec.needed, spec.max_jump)
-    return LiveHorizon(name, held, finer, version, bars, feed, rules, Jumps(bars, stored.jumps), deque(maxlen=keep))
+    sections = deque(told.sections, keep)
+    jumps, features = Jumps(bars, stored.jumps), store.version(name, "features")
+    return LiveHorizon(name, held, finer, version, features, bars, feed, rules, jumps, sections)
 
 
 def spec_of(bundle: Bundle, keep: int) -> Spec:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from quant.adjust import ACTIONS, no_actions
-from quant.arrivals import apart, settled, stepped
+from quant.arrivals import apart, revised, settled, stepped
 from quant.bars import BARS, KEY, known
 from quant.grid import Grid
 from quant.panel import instants, moment
@@ -47,20 +47,22 @@ class Store:
         """What a horizon's bars table is made of, None where there is none."""
         return self.lake.layout(f"bars/{horizon}")
 
-    def version(self, horizon: str) -> int | None:
-        """The newest version of a horizon's bars table."""
-        return self.lake.version(f"bars/{horizon}")
+    def version(self, horizon: str, step: str = "bars") -> int | None:
+        """The newest version of a horizon's bars, or of what else the pipeline made; None where there is none."""
+        return self.lake.version(f"{step}/{horizon}")
 
     def grid(self, horizon: str) -> Grid | None:
         """The grid of a horizon's bars table, None where there is none."""
         layout = self.layout(horizon)
         return None if layout is None else _grid_of(layout)
 
-    def newest(self, horizon: str) -> datetime | None:
-        """The start of the newest bar in a horizon's table."""
-        if self.version(horizon) is None:
+    def newest(self, horizon: str, step: str = "bars") -> datetime | None:
+        """The start of the newest bar in a horizon's table, or in what else the pipeline made."""
+        table = f"{step}/{horizon}"
+        if not (keys := self.lake.partitions(table)):
             return None
-        return self.lake.scan(f"bars/{horizon}").select(pl.col("timestamp").max()).collect().item()
+        rows = self.lake.scan(table).filter(pl.col("partition") == keys[-1])
+        return rows.select(pl.col("timestamp").max()).collect().item()
 
     def read(self, horizon: str, grid: Grid, slots: int, finer: str | None) -> Stored:
         """Bars of the newest `slots` slots and more; what was pushed overlays what the table has of the same bars."""
@@ -103,16 +105,19 @@ class Store:
         return self.lake.scan(f"bars/{horizon}", since).drop("partition", "source").collect()
 
     def _merged(self, horizon: str, grid: Grid, since: datetime | None) -> Stored:
-        table = self._table(horizon, since)
         day = None if since is None else (since - timedelta(days=1)).date()
-        came = self.arrivals.read(horizon, day)
+        came = self.arrivals.read(horizon, day)  # before the table: a journal goes once the table has its bars
+        table = self._table(horizon, since)
         if since is not None:
             came = came.filter(pl.col("timestamp") >= since)
+        came = came.with_columns(pl.col("jump").fill_null(False))
         came = came.filter(pl.Series(grid.contains(came["timestamp"].to_numpy()), dtype=pl.Boolean))
-        told, actions = self._rejected_jumps(horizon, since), self._actions(horizon)
-        if came.is_empty():
-            return Stored(table, told, actions)
-        return _overlaid(Stored(table, told, actions), known(settled(came), grid), known(apart(came), grid), grid)
+        told = pl.concat([self._rejected_jumps(horizon, since), known(apart(came), grid)], how="diagonal_relaxed")
+        told = told.unique(KEY, keep="last", maintain_order=True)
+        if came.is_empty() and told.is_empty():
+            return Stored(table, NO_JUMPS, self._actions(horizon))
+        taken = known(settled(came), grid)
+        return _overlaid(_as_known(table, taken, revised(came)), taken, told, self._actions(horizon), grid)
 
     def _actions(self, horizon: str) -> pl.DataFrame:
         name = f"actions/{horizon}"
@@ -121,18 +126,31 @@ class Store:
     def _rejected_jumps(self, horizon: str, since: datetime | None) -> pl.DataFrame:
         name = f"rejected/{horizon}"
         if since is None or not self.lake.exists(name):
-            return NO_JUMPS
+            return pl.DataFrame()
         rows = self.lake.scan(name, since).filter(pl.col("reason") == "jump")
-        return rows.select(NO_JUMPS.columns).collect().unique(KEY, keep="last")
+        return rows.drop("partition", "source", "reason").collect().unique(KEY, keep="last", maintain_order=True)
 
 
-def _overlaid(stored: Stored, came: pl.DataFrame, jumped: pl.DataFrame, grid: Grid) -> Stored:
+def _as_known(table: pl.DataFrame, came: pl.DataFrame, revised: pl.DataFrame) -> pl.DataFrame:
+    """The table with pushed bars known as the live state had them: when they came, and again when they changed.
+
+    The table knows a bar since it first had these values: before they came, where they were the source's too; after
+    they came, where the source had others. came: what was taken; revised: keys of those that changed among themselves.
+    """
+    since = came.select(*KEY, _came="known_at").join(revised.with_columns(_back=True), on=KEY, how="left")
+    held = table.join(since, on=KEY, how="left", maintain_order="left")
+    known_at = pl.when("_back").then("_came").otherwise(pl.min_horizontal("known_at", "_came"))
+    return held.with_columns(known_at=known_at).select(table.columns)
+
+
+def _overlaid(
+    table: pl.DataFrame, came: pl.DataFrame, jumped: pl.DataFrame, actions: pl.DataFrame, grid: Grid
+) -> Stored:
     """The table with what arrived: equal bars stay as they are known there, new ones carry the factors on.
 
-    came, jumped: what was taken and what was told a jump when it came. Nothing is judged again: what was acknowledged
-    stays, whatever came after it.
+    came, jumped: what was taken, and what was told a jump when it came or by the bars step. Nothing is judged again:
+    what was acknowledged stays, whatever came after it.
     """
-    table, told = stored.bars, stored.jumps
     factors = ["price_factor", "volume_factor"]
     values = [name for name in came.columns if name not in (*KEY, "known_at")]
     there = table.select(*KEY, *factors, _was=pl.struct([name for name in values if name in table.columns]))
@@ -148,17 +166,14 @@ def _overlaid(stored: Stored, came: pl.DataFrame, jumped: pl.DataFrame, grid: Gr
         first = new.group_by("symbol").agg(first=pl.col("timestamp").min())
         before = old.join(first, on="symbol").filter(pl.col("timestamp") < pl.col("first"))
         before = before.sort("timestamp").group_by("symbol").last().drop("first")
-        return pl.concat([old, stepped(new, before, stored.actions, grid)]).drop("_fresh").sort(KEY)
+        return pl.concat([old, stepped(new, before, actions, grid)]).drop("_fresh").sort(KEY)
 
-    rows = over(came)
-    if jumped.height:
-        # On the scale of the bars around them, as the next ones are judged by them.
-        beside = over(pl.concat([came.join(jumped, on=KEY, how="anti"), jumped], how="diagonal_relaxed"))
-        jumps = beside.join(jumped.select(KEY), on=KEY, how="semi").select(
-            *KEY, close=pl.col("close") / pl.col("volume_factor")
-        )
-        told = pl.concat([told.join(jumps, on=KEY, how="anti"), jumps])
-    return Stored(rows, told, stored.actions)
+    if jumped.is_empty():
+        return Stored(over(came), NO_JUMPS, actions)
+    # On the scale of the bars around them, as the next ones are judged by them.
+    beside = over(pl.concat([came.join(jumped, on=KEY, how="anti"), jumped], how="diagonal_relaxed"))
+    jumps = beside.join(jumped.select(KEY), on=KEY, how="semi")
+    return Stored(over(came), jumps.select(*KEY, close=pl.col("close") / pl.col("volume_factor")), actions)
 
 
 def _grid_of(layout: Mapping[str, Any]) -> Grid:

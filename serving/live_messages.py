@@ -43,13 +43,13 @@ class PushBars(Message):
                     "horizon": "5m",
                     "bars": [
                         {
-                            "symbol": "AAA",
-                            "timestamp": "2024-03-28T14:30:00Z",
-                            "open": 101.2,
-                            "high": 101.9,
-                            "low": 101.1,
-                            "close": 101.7,
-                            "volume": 12500,
+                            "symbol": "S000",
+                            "timestamp": "2021-03-31T13:30:00Z",
+                            "open": 49.0,
+                            "high": 49.2,
+                            "low": 48.9,
+                            "close": 49.1,
+                            "volume": 35000,
                         }
                     ],
                 }
@@ -101,6 +101,13 @@ class Signals(Message):
     sections: list[Section]
 
 
+class Gap(Message):
+    """Bars of which nothing is told."""
+
+    after: datetime
+    before: datetime
+
+
 class Series(Message):
     """Values of one symbol, by column, oldest first."""
 
@@ -110,3 +117,8 @@ class Series(Message):
     columns: dict[str, list[float | None]]
     known_at: list[datetime] | None = Field(default=None, description="when each bar could first be read")
     next: str | None = Field(default=None, description="send it back as `cursor` for the rows before these")
+    gap: Gap | None = Field(
+        default=None,
+        description="where a feed ran far ahead of the pipeline: the features of the bars between these two are not "
+        "made yet, `tenor refresh` makes them",
+    )

@@ -1,6 +1,6 @@
 """Pushed bars: checked by the rules of the bars step, so that a refusal names its row, and made rows of its table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from quant.panel import Instants, instants
 from quant.validate import REASONS, validate
 from serving.live_bars import RECENT, LiveBars
 from serving.live_messages import PushedBar
-from serving.problems import field_error, nearest
+from serving.problems import LISTED, field_error, nearest
 
 EARLY = timedelta(seconds=2)  # that a sender's clock may be ahead of ours
 _FIELDS = {"null_key": "timestamp", "off_grid": "timestamp", "negative_volume": "volume"}
@@ -49,10 +49,10 @@ class Pushed:
     refused: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps", now: datetime) -> Pushed:
-    """Split what was sent at `now` into good rows and refused ones."""
+def check(sent: Mapping[int, PushedBar], rules: Rules, bars: LiveBars, jumps: "Jumps", now: datetime) -> Pushed:
+    """Split what was sent at `now`, by its row, into good rows and refused ones."""
     refused = _misnamed(sent, rules, bars)
-    rows = np.array([row for row in range(len(sent)) if row not in refused], np.intp)
+    rows = np.array([row for row in sent if row not in refused], np.intp)
     names = [sent[row].symbol for row in rows]
     stamps = np.array([sent[row].timestamp.replace(tzinfo=None) for row in rows], "datetime64[us]")
     values = np.array([_values(sent[row], bars) for row in rows], np.float64).reshape(len(rows), len(_names(bars)))
@@ -105,8 +105,9 @@ class Jumps:
         slots = instants(frame["timestamp"])
         if not self._told["symbol"].is_in(frame["symbol"].implode()).any() and slots.min() == slots.max():
             low, high = self._scaled_spread(slots[0])
-            calm = np.maximum(opened, close) <= most * low[columns]
-            calm &= np.minimum(opened, close) * most >= high[columns]
+            with np.errstate(over="ignore"):  # infinite, and so on the side of the limit where it belongs
+                calm = np.maximum(opened, close) <= most * low[columns]
+                calm &= np.minimum(opened, close) * most >= high[columns]
             if calm.all():
                 return ~calm
         scaled = frame.select(*KEY, "known_at", open=pl.Series(opened), close=pl.Series(close))
@@ -144,22 +145,26 @@ def _values(bar: PushedBar, bars: LiveBars) -> list[float]:
     return [np.nan if value is None else value for value in found]
 
 
-def _misnamed(sent: Sequence[PushedBar], rules: Rules, bars: LiveBars) -> dict[int, dict[str, Any]]:
+def _misnamed(sent: Mapping[int, PushedBar], rules: Rules, bars: LiveBars) -> dict[int, dict[str, Any]]:
     """By row: a symbol or a column that is not known, or a column that is needed and absent."""
-    found = {}
-    for row, bar in enumerate(sent):
+    found: dict[int, dict[str, Any]] = {}
+
+    def wrong(row: int, name: str, detail: str, meant: str, names: Collection[str]) -> None:
+        # What is not listed anyhow is not worth the time that the nearest name takes.
+        near = nearest(meant, names) if len(found) < LISTED else None
+        found[row] = field_error(["bars", row, name], detail, near)
+
+    for row, bar in sent.items():
         if bar.symbol not in bars.place:
-            near = nearest(bar.symbol, bars.symbols)
-            detail = f"{bar.symbol!r} is not a symbol of this horizon"
-            found[row] = field_error(["bars", row, "symbol"], detail, near)
+            wrong(row, "symbol", f"{bar.symbol!r} is not a symbol of this horizon", bar.symbol, bars.symbols)
             continue
-        for name in bar.extras.keys() - set(rules.known):
-            near = nearest(name, [*PRICES, "volume", *rules.known])
-            found[row] = field_error(["bars", row, name], f"the bars of this horizon have no column {name!r}", near)
-        for name in rules.needed:
-            if name not in bar.extras:
-                detail = f"the expressions read column {name!r}: send it, null where it has no value"
-                found[row] = field_error(["bars", row, name], detail, nearest(name, bar.extras))
+        if unknown := bar.extras.keys() - set(rules.known):
+            name = min(unknown)
+            known = [*PRICES, "volume", *rules.known]
+            wrong(row, name, f"the bars of this horizon have no column {name!r}", name, known)
+        elif absent := [name for name in rules.needed if name not in bar.extras]:
+            detail = f"the expressions read column {absent[0]!r}: send it, null where it has no value"
+            wrong(row, absent[0], detail, absent[0], bar.extras)
     return found
 
 

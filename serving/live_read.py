@@ -1,17 +1,17 @@
-"""A symbol's newest rows in a range, from memory, and from the tables what lies before it."""
+"""A symbol's newest rows in a range, from memory; `live_tables` has what lies before it."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
-import polars as pl
 
-from quant.panel import Instants, instants, moment
+from quant.panel import Instants, moment
 from serving.live import LiveService
 from serving.live_horizon import LiveHorizon
-from serving.problems import Problem, nearest
+from serving.problems import Problem, field_error, nearest, refuse_fields
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Window:
 
     def within(self, time: Instants) -> slice:
         """The places of the increasing `time` that lie in the range, the newest `limit` of them."""
-        first = 0 if self.start is None else int(np.searchsorted(time, _naive(self.start)))
-        last = len(time) if self.end is None else int(np.searchsorted(time, _naive(self.end)))
+        first = 0 if self.start is None else int(np.searchsorted(time, naive(self.start)))
+        last = len(time) if self.end is None else int(np.searchsorted(time, naive(self.end)))
         return slice(max(first, last - self.limit), max(last, first))
 
 
@@ -37,12 +37,17 @@ class Page:
     window: Window
     columns: tuple[str, ...]
 
+    def before(self, since: np.datetime64 | None) -> "Page":
+        """The part of it that lies before an instant."""
+        ends = [end for end in (self.window.end, None if since is None else moment(since)) if end is not None]
+        return replace(self, window=replace(self.window, end=min(ends, default=None)))
+
 
 @dataclass(frozen=True)
 class Rows:
     """Rows of one symbol, oldest first. values: by column; whole: nothing older than these is in the range and limit.
 
-    more: whether there are older rows in the range.
+    more: whether there are older rows in the range. since: where the memory begins that they are from.
     """
 
     time: Instants
@@ -50,6 +55,13 @@ class Rows:
     known: Instants | None
     whole: bool
     more: bool
+    since: np.datetime64 | None = None
+    gap: tuple[np.datetime64, np.datetime64] | None = None  # between these there are bars, and no rows of them
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return sum(held.nbytes for held in (self.time, *self.values.values())) + 1000
 
     def before(self, newer: "Rows", window: Window) -> "Rows":
         """These rows and, after them, newer ones, cut to the limit."""
@@ -57,42 +69,50 @@ class Rows:
         cut = slice(max(0, len(time) - window.limit), None)
         values = {name: np.concatenate([self.values[name], held])[cut] for name, held in newer.values.items()}
         known = None if newer.known is None or self.known is None else np.concatenate([self.known, newer.known])[cut]
-        return Rows(time[cut], values, known, True, len(time) > window.limit)
+        return Rows(time[cut], values, known, True, len(time) > window.limit, gap=self.gap)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; `next` where there may be older rows."""
         stamps = _texts(self.time)
         return {
             "timestamp": stamps,
-            "columns": {name: held.tolist() for name, held in self.values.items()},  # NaN is encoded as null
+            # Each by itself, so that the event loop goes on between them; NaN is encoded as null.
+            "columns": {name: msgspec.Raw(msgspec.json.encode(held.tolist())) for name, held in self.values.items()},
             "known_at": None if self.known is None else _texts(self.known),
             "next": stamps[0] if self.more and stamps else None,
+            "gap": None
+            if self.gap is None
+            else dict(zip(("after", "before"), _texts(np.array(self.gap)), strict=True)),
         }
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows in memory, and the version they have: equal versions have equal rows."""
+    """Rows in memory, and the version they have: equal versions have equal rows.
+
+    past: the version of the rows before them, which are in the tables; since: where the memory begins.
+    """
 
     version: Hashable
+    past: Hashable
+    since: np.datetime64 | None
     read: Callable[[], Rows]
 
 
 def bars_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Source:
     """A symbol's bars."""
     bars = held.bars
-    names = _chosen(page.columns, bars.names)
+    names = chosen_of(page.columns, bars.names)
 
     def read() -> Rows:
         time, values, known = bars.of(page.symbol)
         chosen = [bars.names.index(name) for name in names]
         cut = page.window.within(time)
         found = {name: values[number, cut] for name, number in zip(names, chosen, strict=True)}
-        return _rows(
-            time, cut, found, known[cut].view("datetime64[us]"), bars.time[0] if len(bars.time) else None, page
-        )
+        return _rows(time, cut, found, known[cut].view("datetime64[us]"), _first(bars.time), page)
 
-    return Source((bars.serial, held.version, int(bars.changes[bars.place[page.symbol]])), read)
+    changes = int(bars.changes[bars.place[page.symbol]])
+    return Source((bars.serial, changes), (held.version, bars.passed), _first(bars.time), read)
 
 
 def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Source:
@@ -101,7 +121,7 @@ def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Sour
     if predictor is None:
         raise Problem(503, "no-live-state", f"no model of {held.name} computes features: train one", horizon=held.name)
     history = live.current.world.state_of(predictor).features
-    names = _chosen(page.columns, history.names)
+    names = chosen_of(page.columns, history.names)
     if page.symbol not in history.place:
         why = f"{page.symbol!r} is not a symbol of the model that serves {held.name}"
         raise Problem(404, "unknown-symbol", why, horizon=held.name)
@@ -112,60 +132,7 @@ def features_in_memory(live: LiveService, held: LiveHorizon, page: Page) -> Sour
         found = {name: values[cut, history.names.index(name)].astype(np.float64) for name in names}
         return _rows(time, cut, found, None, history.since, page)
 
-    return Source((held.version, history.version), read)
-
-
-def bars_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: Rows) -> Rows:
-    """What the bars table has before the memory, and what was pushed and is in neither. Blocking."""
-    since, newest, ahead = held.bars.time[:1], live.store.newest(held.name), None
-    if len(since) and (newest is None or moment(since[0]) > newest):  # a feed that runs ahead of the pipeline
-        ahead = live.store.read(held.name, held.spec.grid, 0, held.finer).bars
-    return _of_table(live, f"bars/{held.name}", page, newer, since, known=True, ahead=ahead)
-
-
-def features_of_table(live: LiveService, held: LiveHorizon, page: Page, newer: Rows) -> Rows:
-    """What the features table has before the memory. Blocking."""
-    predictor = live.current.ready[held.name]
-    since = live.current.world.state_of(predictor).features.since
-    first = np.array([] if since is None else [since], "datetime64[us]")
-    return _of_table(live, f"features/{held.name}", page, newer, first, known=False)
-
-
-def _of_table(
-    live: LiveService,
-    table: str,
-    page: Page,
-    newer: Rows,
-    since: Instants,
-    *,
-    known: bool,
-    ahead: pl.DataFrame | None = None,
-) -> Rows:
-    """Rows before `since` of a table, and of `ahead`, which stand in the place of those of the same time."""
-    names = list(newer.values)
-    lake, window = live.store.lake, page.window
-    end = min([one for one in (window.end, *(moment(stamp) for stamp in since)) if one is not None], default=None)
-
-    def of(rows: pl.LazyFrame) -> pl.LazyFrame:
-        there = rows.collect_schema().names()
-        wanted = [name if name in there else pl.lit(None, pl.Float64()).alias(name) for name in names]
-        wanted += ["known_at"] if known else []
-        return rows.filter(pl.col("symbol") == page.symbol).select("timestamp", *wanted)
-
-    parts = [of(lake.scan(table, window.start, end))] if lake.exists(table) else []
-    if ahead is not None:
-        inside = ahead.lazy()
-        inside = inside if window.start is None else inside.filter(pl.col("timestamp") >= window.start)
-        inside = of(inside if end is None else inside.filter(pl.col("timestamp") < end))
-        parts = [*(part.join(inside, on="timestamp", how="anti") for part in parts), inside]
-    if not parts:
-        empty = np.empty(0, "datetime64[us]")
-        return Rows(empty, {name: np.empty(0) for name in names}, empty if known else None, True, False)
-    # One row more than is asked for tells whether there are older ones.
-    rows = pl.concat(parts, how="vertical_relaxed").sort("timestamp")
-    frame = rows.tail(window.limit - len(newer.time) + 1).collect()
-    values = {name: frame[name].cast(pl.Float64).to_numpy() for name in names}
-    return Rows(instants(frame["timestamp"]), values, instants(frame["known_at"]) if known else None, True, False)
+    return Source(history.version, (predictor.bundle.id, held.features_version), history.since, read)
 
 
 def _rows(
@@ -177,23 +144,32 @@ def _rows(
     page: Page,
 ) -> Rows:
     window = page.window
-    reached = window.start is not None and since is not None and bool(_naive(window.start) >= since)
+    reached = window.start is not None and since is not None and bool(naive(window.start) >= since)
     full = cut.stop - cut.start >= window.limit
-    first = 0 if window.start is None else int(np.searchsorted(time, _naive(window.start)))
+    first = 0 if window.start is None else int(np.searchsorted(time, naive(window.start)))
     more = cut.start > first or (full and not reached)
-    return Rows(time[cut], values, known, full or reached, more)
+    return Rows(time[cut], values, known, full or reached, more, since)
 
 
-def _chosen(asked: Sequence[str], known: Sequence[str]) -> list[str]:
+def _first(time: Instants) -> np.datetime64 | None:
+    return time[0] if len(time) else None
+
+
+def chosen_of(asked: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The columns asked for, all where none are; Problem 422 with the nearest for one that there is not."""
+    errors = []
     for name in asked:
         if name not in known:
             near = nearest(name, known)
             hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known[:20])}"
-            raise Problem(422, "unknown-column", f"columns: no column {name!r}; {hint}", nearest=near)
+            errors.append(field_error(["query", "columns"], f"no column {name!r}; {hint}", near))
+    if errors:
+        raise refuse_fields("unknown-column", errors)
     return list(asked or known)
 
 
-def _naive(moment: datetime) -> np.datetime64:
+def naive(moment: datetime) -> np.datetime64:
+    """An instant as arrays have it, in UTC."""
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 

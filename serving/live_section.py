@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from serving.record import Scored
+
 
 @dataclass(frozen=True)
 class SectionSignals:
-    """symbols, signals: of each row; values, coverage: float64 [N]. broadcast: whether streams heard of it."""
+    """symbols: of each row; shares: of its factors that had a value, float64 [N]."""
 
     horizon: str
     slot: np.datetime64
@@ -21,13 +23,13 @@ class SectionSignals:
     coverage: float
     complete: bool
     symbols: Sequence[str]
-    signals: Sequence[str]
-    values: np.ndarray
+    scored: Scored
     shares: np.ndarray
 
     def to_dict(self, symbols: frozenset[str] = frozenset(), restated_at: datetime | None = None) -> dict[str, Any]:
         """The section as JSON values; only these symbols' signals, all where the set is empty."""
-        told = zip(self.signals, self.symbols, self.values.tolist(), self.shares.tolist(), strict=True)
+        values, shares = self.scored.values.tolist(), self.shares.tolist()
+        told = zip(self.scored.signals, self.symbols, values, shares, strict=True)
         return {
             "horizon": self.horizon,
             "timestamp": self.slot.astype("datetime64[us]").item().replace(tzinfo=UTC),

@@ -15,9 +15,12 @@ import polars as pl
 from quant.live_recipe import LiveRows
 from quant.panel import instants, moment
 from resources.clock import Clock
+from resources.journal import JournalError
 from serving.live_feed import Closed
 from serving.live_horizon import LiveHorizon
+from serving.live_published import Published
 from serving.live_section import SectionSignals
+from serving.live_shadow import of_section
 from serving.live_world import World
 from serving.logs import fresh_id, log
 from serving.metrics import Metrics
@@ -36,18 +39,30 @@ T = TypeVar("T")
 
 @dataclass
 class Current:
-    """What runs now. ready: the predictors whose states are warm in this world."""
+    """What runs now. ready: the predictors whose states are warm in this world.
+
+    beside: challengers that read other inputs than these; their states are warm too.
+    """
 
     world: World = field(default_factory=lambda: World({}))
     ready: dict[str, Predictor] = field(default_factory=dict)
+    beside: dict[str, Predictor] = field(default_factory=dict)
 
 
 class Sections:
     """Closes the sections of every horizon; on the event loop, with a thread of its own for the states."""
 
     def __init__(
-        self, current: Current, predictors: Predictors, scorer: Scorer, clock: Clock, metrics: Metrics, hub: Hub
+        self,
+        current: Current,
+        predictors: Predictors,
+        scorer: Scorer,
+        clock: Clock,
+        metrics: Metrics,
+        hub: Hub,
+        published: Published,
     ) -> None:
+        self.published = published
         self._current = current
         self._predictors, self._scorer, self._clock = predictors, scorer, clock
         self._metrics, self._hub = metrics, hub
@@ -71,6 +86,13 @@ class Sections:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._thread.shutdown()
+        await asyncio.to_thread(self.published.close)
+
+    def restated(self, horizon: LiveHorizon, slots: Sequence[np.datetime64], at: datetime) -> None:
+        """Remember that bars of closed sections changed, also beyond a restart."""
+        sent = {section.slot for section in horizon.sections}
+        if told := [slot for slot in slots if slot in sent]:
+            self.published.restated(horizon.name, told, at)
 
     def wake(self, name: str) -> None:
         """Look at a horizon's sections now."""
@@ -103,11 +125,13 @@ class Sections:
                 state.stale = True
                 self.wake(reader.name)
 
-    def _remake(self, horizon: LiveHorizon, coarse: LiveHorizon, bins: np.ndarray, now: datetime) -> None:
+    def _remake(
+        self, horizon: LiveHorizon, coarse: LiveHorizon, bins: np.ndarray, now: datetime, *, broadcast: bool = True
+    ) -> None:
         """Make coarser bars of what there is of them."""
         made = coarse.remade(horizon.bars, bins)
         if not made.is_empty():
-            changed = coarse.feed.put(made, now)
+            changed = coarse.feed.put(made, now, broadcast=broadcast)
             if changed.new or changed.revised:
                 self._mark(coarse.name, instants(made["timestamp"]), instants(made["known_at"]))
 
@@ -131,32 +155,33 @@ class Sections:
         """Close the sections that are due, predict them in one pass, and tell the streams."""
         world, now, began = self._current.world, self._clock.now(), time.perf_counter()
         horizon = world.horizons[name]
+        finer = world.horizons.get(horizon.finer or "")
+        if finer is not None and finer.feed.closed is not None:
+            horizon.feed.ended(finer.spec.grid.ends(np.array([finer.feed.closed]))[0])
         if closed := horizon.feed.due(now):
             slots = np.array([one.slot for one in closed])
-            if horizon.finer and horizon.finer in world.horizons:
-                horizon.bars.put(horizon.remade(world.horizons[horizon.finer].bars, slots))
-            self._feed_coarser(world, horizon, slots, now)
+            if finer is not None:
+                horizon.bars.put(horizon.remade(finer.bars, slots))
+            self._feed_coarser(world, horizon, closed, now)
             if predictor := self._predictor(world, name):
                 state = world.state_of(predictor)
                 pieces = await self._run(state.advance, closed[-1].slot)
-                await self._signal(horizon, predictor, pieces, closed, now)
+                told = await self._signal(horizon, predictor, pieces, closed, now)
                 self._metrics.section_seconds.labels(name).observe(time.perf_counter() - began)
                 await self._run(state.remember)
+                await self._shadow(world, name, told)
         for state in horizon.states.values():
             if state.stale:
                 await self._run(state.refresh)
 
-    def _feed_coarser(self, world: World, horizon: LiveHorizon, slots: np.ndarray, now: datetime) -> None:
-        """Make the coarser bars that have grown; those that have ended close too.
+    def _feed_coarser(self, world: World, horizon: LiveHorizon, closed: Sequence[Closed], now: datetime) -> None:
+        """Make the coarser bars that have grown; those that have ended close next.
 
         Before the pass: a feature may read the hour that ends with this bar.
         """
+        slots = np.array([one.slot for one in closed])
         for coarse in world.derived(horizon.name):
-            grid = coarse.spec.grid
-            bins = np.unique(grid.floor(slots))
-            self._remake(horizon, coarse, bins, now)
-            for slot in bins[grid.ends(bins) <= horizon.spec.grid.ends(slots[-1:])[0]]:
-                coarse.feed.open(slot, now, complete=True)
+            self._remake(horizon, coarse, np.unique(coarse.spec.grid.floor(slots)), now, broadcast=closed[-1].broadcast)
             self.wake(coarse.name)
 
     async def _signal(
@@ -166,9 +191,10 @@ class Sections:
         pieces: Sequence[LiveRows],
         closed: Sequence[Closed],
         now: datetime,
-    ) -> None:
-        """Predict each section that closed `now` and tell the streams."""
+    ) -> list[SectionSignals]:
+        """Predict each section that closed `now`; once they are on the disk, tell the streams."""
         recipe = predictor.bundle.recipe
+        found: list[tuple[Closed, SectionSignals]] = []
         for one in closed:
             rows = next((rows for rows in pieces if one.slot in rows.slots), None)
             if rows is None:
@@ -176,7 +202,6 @@ class Sections:
             of, X = rows.matrix(int(np.searchsorted(rows.slots, one.slot)))
             stamp = moment(one.slot)
             symbols = [recipe.symbols[column] for column in of.tolist()]
-            scored = await self._scored(predictor, X, [(symbol, stamp) for symbol in symbols])
             section = SectionSignals(
                 horizon=horizon.name,
                 slot=one.slot,
@@ -186,14 +211,40 @@ class Sections:
                 coverage=horizon.feed.coverage(one.slot),
                 complete=one.complete,
                 symbols=symbols,
-                signals=scored.signals,
-                values=scored.values,
+                scored=await self._scored(predictor, X, [(symbol, stamp) for symbol in symbols]),
                 shares=1.0 - np.isnan(X).mean(axis=1, dtype=np.float64),
             )
+            found.append((one, section))
+        try:
+            await self.published.keep([section for _, section in found])
+        except JournalError:  # withheld signals would cost more than ids that a restart does not know
+            log.exception(
+                "signals are sent that a restart will not remember", extra={"fields": {"horizon": horizon.name}}
+            )
+        for one, section in found:
             horizon.sections.append(section)
             if one.broadcast:
                 self._hub.broadcast(horizon.name, section.message)
             self._metrics.sections.labels(horizon.name, "complete" if one.complete else "deadline").inc()
+        return [section for _, section in found]
+
+    async def _shadow(self, world: World, name: str, sections: Sequence[SectionSignals]) -> None:
+        """Ask a challenger that reads other inputs, once the streams have been told."""
+        challenger = self._current.beside.get(name)
+        if challenger is None or not sections or not world.has(challenger):
+            return
+        state = world.state_of(challenger)
+        try:
+            pieces = await self._run(state.advance, sections[-1].slot)
+            for section in sections:
+                record = await self._run(of_section, challenger, pieces, section, self._clock)
+                if record is not None:
+                    self._scorer.shadow(record)
+            await self._run(state.remember)
+        except Exception:  # a challenger's trouble is nobody else's
+            state.stale = True
+            self._metrics.shadow_failures.inc(sum(len(section.symbols) for section in sections))
+            log.exception("the challenger could not score a section", extra={"fields": {"horizon": name}})
 
     async def _scored(self, predictor: Predictor, X: np.ndarray, keys: Sequence[Key]) -> Scored:
         """Scores of a section's rows: it is not shed before the last attempt."""

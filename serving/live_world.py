@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -64,17 +64,17 @@ def key_of(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def needs(store: Store, predictors: Mapping[str, Predictor], options: Live, now: datetime) -> dict[str, Spec]:
-    """What the models that serve need of each horizon, of the finer ones too that their bars are made of."""
+def needs(store: Store, predictors: Sequence[Predictor], options: Live, now: datetime) -> dict[str, Spec]:
+    """What models need of each horizon, of the finer ones too that their bars are made of; champions come first."""
     found: dict[str, Spec] = {}
 
     def add(name: str, spec: Spec) -> None:
         found[name] = found[name].with_(spec) if name in found else spec
 
-    for name, predictor in predictors.items():
-        add(name, spec_of(predictor.bundle, options.keep))
-    for name, predictor in predictors.items():
-        recipe = predictor.bundle.recipe
+    for predictor in predictors:
+        add(predictor.bundle.horizon, spec_of(predictor.bundle, options.keep))
+    for predictor in predictors:
+        name, recipe = predictor.bundle.horizon, predictor.bundle.recipe
         window = _window(recipe.grid, store.newest(name) or now, recipe.lookback + options.keep)
         for other, spec in others_of(recipe, window, options.keep).items():
             add(other, spec)
@@ -94,16 +94,16 @@ def needs(store: Store, predictors: Mapping[str, Predictor], options: Live, now:
 
 
 def build(
-    store: Store, predictors: Mapping[str, Predictor], specs: Mapping[str, Spec], options: Live, now: datetime
+    store: Store, predictors: Sequence[Predictor], specs: Mapping[str, Spec], options: Live, now: datetime
 ) -> World:
     """Read every horizon and warm the state of every model. Blocking: seconds for years of look-back."""
     deadline = timedelta(seconds=options.deadline_seconds)
     horizons = {name: opened(store, name, spec, options.keep, deadline) for name, spec in specs.items()}
     for horizon in horizons.values():
         there = horizon.bars.time[horizon.bars.any_present()]
-        horizon.feed.read(there, now, broadcast=False)
-    for name, predictor in predictors.items():
-        recipe, horizon = predictor.bundle.recipe, horizons[name]
+        horizon.feed.begin(there, now)
+    for predictor in predictors:
+        recipe, horizon = predictor.bundle.recipe, horizons[predictor.bundle.horizon]
         state = LiveState(recipe, horizon.bars, {other: horizons[other].bars for other in recipe.reads}, options.keep)
         if horizon.feed.closed is not None:
             state.advance(horizon.feed.closed)

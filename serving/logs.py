@@ -49,6 +49,7 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)  # Python's own would be lines of another kind
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # At DEBUG the WebSocket library writes down every header, the API key among them.
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().level))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 # JSON has no NaN: a missing value is null, and a text or a truth value is never taken for a number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -58,7 +58,7 @@ class PredictRows(Message):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"horizon": "5m", "rows": [{"symbol": "AAA", "factors": {"rsi_14": 55.2, "macd": None}}]}]
+            "examples": [{"horizon": "5m", "rows": [{"symbol": "S000", "factors": {"rsi_14": 55.2, "macd": None}}]}]
         }
     )
 
@@ -82,13 +82,13 @@ class PredictBars(Message):
                     "last": 1,
                     "bars": [
                         {
-                            "symbol": "AAA",
-                            "timestamp": "2024-03-28T14:30:00Z",
-                            "open": 101.2,
-                            "high": 101.9,
-                            "low": 101.1,
-                            "close": 101.7,
-                            "volume": 12500,
+                            "symbol": "S000",
+                            "timestamp": "2021-03-31T13:30:00Z",
+                            "open": 49.0,
+                            "high": 49.2,
+                            "low": 48.9,
+                            "close": 49.1,
+                            "volume": 35000,
                         }
                     ],
                 }
@@ -97,19 +97,7 @@ class PredictBars(Message):
     )
 
 
-def _kind(body: Any) -> str | None:
-    given = set(body) if isinstance(body, dict) else set(getattr(body, "model_fields_set", ()))
-    return {(True, False): "factor rows", (False, True): "bars"}.get(("rows" in given, "bars" in given))
-
-
-PredictBody = Annotated[
-    Annotated[PredictRows, Tag("factor rows")] | Annotated[PredictBars, Tag("bars")],
-    Discriminator(
-        _kind,
-        custom_error_type="rows_or_bars",
-        custom_error_message='send either "rows" (factor values) or "bars" (raw bars)',
-    ),
-]
+PredictBody = PredictRows | PredictBars
 
 
 class Prediction(Message):
@@ -238,6 +226,7 @@ class FieldError(BaseModel):
     field: str
     detail: str
     row: int | None = None
+    column: int | None = None
     nearest: str | None = None
 
 

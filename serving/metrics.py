@@ -51,6 +51,12 @@ class Metrics:
         )
         self.waiting = Gauge("tenor_waiting_requests", "Requests that wait for the compute thread", registry=registry)
         self.waiting_rows = Gauge("tenor_waiting_rows", "Rows that wait for the compute thread", registry=registry)
+        self.bodies = Gauge("tenor_waiting_bodies", "Requests whose JSON waits to be parsed", registry=registry)
+        self.body_bytes = Gauge("tenor_waiting_body_bytes", "Bytes of JSON that wait to be parsed", registry=registry)
+        self.pushes = Gauge("tenor_waiting_pushes", "Pushes that wait to be durable", registry=registry)
+        self.push_bars = Gauge("tenor_waiting_bars", "Bars that these bring", registry=registry)
+        self.reads = Gauge("tenor_waiting_reads", "Questions that wait for the tables", registry=registry)
+        self.read_rows = Gauge("tenor_waiting_read_rows", "Rows that these ask for", registry=registry)
         self.log_rows = Counter(
             "tenor_log_rows_total", "Answers written to the prediction log", ["role"], registry=registry
         )
@@ -61,6 +67,11 @@ class Metrics:
             "tenor_log_failures_total", "Writes of the log that failed; tried again", registry=registry
         )
         self.log_waiting = Gauge("tenor_log_waiting_rows", "Answers that wait to be written", registry=registry)
+        self.helper_memory = Gauge(
+            "tenor_helper_memory_bytes",
+            "Memory of the process beside the service, 0 where none runs",
+            registry=registry,
+        )
         self.shadow_failures = Counter(
             "tenor_shadow_failures_total", "Rows the challenger could not score", registry=registry
         )

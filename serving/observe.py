@@ -2,13 +2,14 @@
 
 import re
 import time
-from typing import Any
 
 from opentelemetry import trace
+from prometheus_client import Counter
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access_lines import AccessLines
+from serving.histogram import Child
 from serving.logs import correlation, fresh_id, log
 from serving.metrics import Metrics
 from serving.problems import MEDIA_TYPE, Problem, answer, document
@@ -25,11 +26,8 @@ class Observe:
 
     def __init__(self, app: ASGIApp, metrics: Metrics, lines: AccessLines, *, traced: bool = False) -> None:
         self.app = app
-        self._metrics = metrics
-        self._lines = lines
+        self._requests = Requests(metrics, lines)
         self._traced = traced
-        self._seconds: dict[str, Any] = {}  # bound children: binding labels costs more than counting
-        self._requests: dict[tuple[str, str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -71,18 +69,29 @@ class Observe:
                 raise
             await _broken(scope, receive, send_with_id)
         finally:
-            self._count(_route(scope), scope, status, time.perf_counter() - began, identity)
+            seconds = time.perf_counter() - began
+            self._requests.count(_route(scope), scope["method"], scope["path"], status, seconds, identity)
 
-    def _count(self, route: str, scope: Scope, status: int, seconds: float, identity: str) -> None:
-        method = scope["method"]
+
+class Requests:
+    """Counts answered requests, and notes a line of each."""
+
+    def __init__(self, metrics: Metrics, lines: AccessLines) -> None:
+        self._metrics = metrics
+        self._lines = lines
+        self._seconds: dict[str, Child] = {}  # bound children: binding labels costs more than counting
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+
+    def count(self, route: str, method: str, path: str, status: int, seconds: float, identity: str) -> None:
+        """One request to `route`, a pattern. identity: its correlation id."""
         key = (route, method, status)
-        if key not in self._requests:
-            self._requests[key] = self._metrics.requests.labels(route, method, str(status))
+        if key not in self._counters:
+            self._counters[key] = self._metrics.requests.labels(route, method, str(status))
             self._seconds[route] = self._metrics.request_seconds.labels(route)
-        self._requests[key].inc()
+        self._counters[key].inc()
         self._seconds[route].observe(seconds)
-        if scope["path"] not in QUIET or status >= 500:
-            self._lines.add(method, scope["path"], status, seconds, identity)
+        if path not in QUIET or status >= 500:
+            self._lines.add(method, path, status, seconds, identity)
 
 
 def _name_span(scope: Scope, identity: str) -> None:
@@ -91,12 +100,14 @@ def _name_span(scope: Scope, identity: str) -> None:
     span.set_attributes({"http.route": route, "tenor.correlation_id": identity})
 
 
+def accepted(sent: bytes) -> str | None:
+    """A sender's correlation id, None for one that we do not accept."""
+    return sent.decode() if _ACCEPTED.fullmatch(sent) else None
+
+
 def _sent(scope: Scope) -> str | None:
     """The sender's correlation id, None where there is none that we accept."""
-    for name, value in scope["headers"]:
-        if name == HEADER:
-            return value.decode() if _ACCEPTED.fullmatch(value) else None
-    return None
+    return next((accepted(value) for name, value in scope["headers"] if name == HEADER), None)
 
 
 def _route(scope: Scope) -> str:

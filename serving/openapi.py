@@ -4,7 +4,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from serving import bodies
 from serving.access import role_of
+from serving.live_messages import PushBars
+from serving.messages import PredictBody
 from serving.problems import documented
 
 SCHEMES = {
@@ -20,6 +23,8 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = made()
         schema["components"]["securitySchemes"] = SCHEMES
+        for body in (PredictBody, PushBars):
+            schema["components"]["schemas"] |= bodies.schemas(body)
         for path, methods in schema["paths"].items():
             for method, operation in methods.items():
                 _complete(operation, role_of(method.upper(), path.replace("{", "").replace("}", "")))

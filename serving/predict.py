@@ -1,16 +1,16 @@
 """`POST /predict`: from factor rows or raw bars to answers, in JSON as people write it."""
 
-from typing import Annotated
+from typing import Any
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from serving import bars, rows
-from serving.limits import check_sizes
-from serving.messages import PredictBody, Predictions, PredictRows
+from conf.options import Limits
+from serving import bars, bodies, json_rows, rows
+from serving.messages import Bar, FactorRow, PredictBars, PredictBody, Predictions, PredictRows
 from serving.predictor import Predictor
-from serving.problems import documented
+from serving.problems import Faults, documented, field_error, refuse_fields
 from serving.record import Key, Scored
 
 ROUTE = "/predict"
@@ -19,9 +19,13 @@ router = APIRouter()
 
 
 @router.post(
-    ROUTE, tags=["predictions"], response_model=Predictions, responses=documented(400, 404, 408, 413, 415, 422, 503)
+    ROUTE,
+    tags=["predictions"],
+    response_model=Predictions,
+    responses=documented(400, 404, 408, 413, 415, 422, 503),
+    openapi_extra=bodies.documented(PredictBody),
 )
-async def predict(request: Request, body: Annotated[PredictBody, Body()]) -> Response:
+async def predict(request: Request) -> Response:
     """Predict from factor rows, or from raw bars with the bundle's own expressions.
 
     From bars: send every symbol where factors compare a section (`needs_section` in `GET /models`), and bars
@@ -29,7 +33,7 @@ async def predict(request: Request, body: Annotated[PredictBody, Body()]) -> Res
     theirs too. Less is refused: it would silently give other values than those the model was trained on.
     """
     state = request.app.state
-    check_sizes(state.options.limits, body)
+    body = await state.bodies.read(request, read, state.options.limits)
     predictor = state.predictors.choose(body.horizon)
     if isinstance(body, PredictRows) and len(body.rows) <= state.options.batching.inline_rows:
         keys, X = rows.rows_of(predictor.bundle, body)
@@ -38,7 +42,30 @@ async def predict(request: Request, body: Annotated[PredictBody, Body()]) -> Res
         async with state.gate.waiting():
             keys, X = await state.predictors.compute(rows_of, predictor.bundle, body)
     scored = await state.scorer.score(predictor, X, route=ROUTE, request_id=request.state.request_id, keys=keys)
+    if isinstance(body, PredictBars) and predictor.role == "champion":
+        state.bars_shadow.offer(body, ROUTE, request.state.request_id, keys)
     return Response(_answer(predictor, keys, X, scored), media_type="application/json")
+
+
+def read(body: bytes, limits: Limits) -> PredictRows | PredictBars:
+    """The request; 400 or 422 with every field that is wrong, and for more rows, bars or slots than it may have."""
+    found, faults = json_rows.members(body), Faults()
+    if ("rows" in found) == ("bars" in found):
+        raise refuse_fields(
+            "invalid-request", [field_error([], 'send either "rows" (factor values) or "bars" (raw bars)')]
+        )
+    values: dict[str, Any] = dict(found)
+    if "rows" in found:
+        values["rows"] = json_rows.listed(found, "rows", FactorRow, ["rows"], limits.rows, faults)
+        return json_rows.message(PredictRows, values, faults)
+    values["bars"] = json_rows.listed(found, "bars", Bar, ["bars"], limits.bars, faults)
+    if others := json_rows.nested(found.get("at")):
+        values["at"] = {name: json_rows.listed(others, name, Bar, ["at", name], limits.bars, faults) for name in others}
+    asked = json_rows.message(PredictBars, values, faults)
+    if asked.last > limits.last:
+        why = f"{asked.last:,} are more than the {limits.last:,} of one request: send several"
+        raise refuse_fields("too-large", [field_error(["last"], why)])
+    return asked
 
 
 def _answer(predictor: Predictor, keys: list[Key], X: np.ndarray, scored: Scored) -> bytes:

@@ -10,7 +10,7 @@ from quant.forest_choice import Choice
 from resources.registry import Entry
 
 Status = Literal["serving", "loading", "empty", "refused", "unloaded"]
-Role = Literal["champion", "canary"]
+Role = Literal["champion", "canary", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Predictor:
     from there: a rollback brings back an old model, not a young one. choice: how its forest is walked.
 
     A canary has not been promoted: its entry is that of the champion beside which it stands, and `promoted` is when
-    it took its place there. Who answered is always `bundle.id`.
+    it took its place there. Who answered is always `bundle.id`. A shadow is one that scored for the log alone.
     """
 
     bundle: Bundle

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from serving.evaluators import Evaluators
 from serving.logs import event, log
 from serving.predictor import Predictor, Refusal, Status, Swap
 from serving.problems import Problem, nearest
+from serving.proofs import Prover
 
 RETRY = timedelta(minutes=1)  # a refused bundle may be one that is still being copied: look again this often
 
@@ -39,16 +41,18 @@ class Predictors:
         evaluators: Evaluators,
         audit: AuditLog,
         beside: Beside,
+        prover: Prover,
     ) -> None:
         self.settled = False  # every horizon was looked at once since the start
         self.refusals: dict[str, Refusal] = {}
         self.observers: list[Callable[[str, Swap], None]] = []  # told of each swap, on the loader thread
-        self.challengers = Challengers(registry, clock, evaluators, beside, RETRY)
+        self.challengers = Challengers(registry, clock, evaluators, beside, prover, RETRY)
         self._registry = registry
         self._declared = tuple(horizons)
         self._clock = clock
         self._evaluators = evaluators
         self._audit = audit
+        self._prover = prover
         self._serving: dict[str, Predictor] = {}
         self._unloaded: set[str] = set()  # by somebody's word, so the follower lets them be
         self._loading: str | None = None
@@ -109,12 +113,12 @@ class Predictors:
         bundle is refused; then the old one serves on."""
         self._require(horizon)
         self._unloaded.discard(horizon)
-        return await asyncio.get_running_loop().run_in_executor(self._loader, self._load, horizon, by)
+        return await self._on_loader(self._load, horizon, by)
 
     async def unload(self, horizon: str, by: str) -> None:
         """Serve `horizon` no more, here, until `load` is called; 404 for an unknown one. The ledger is not touched."""
         self._require(horizon)
-        await asyncio.get_running_loop().run_in_executor(self._loader, self._unload, horizon, by)
+        await self._on_loader(self._unload, horizon, by)
 
     async def rollback(self, horizon: str, why: str, by: str, number: int | None = None) -> Swap:
         """Let the champion before serve again, through the ledger, once it has proved itself.
@@ -124,22 +128,20 @@ class Predictors:
         """
         self._require(horizon)
         self._unloaded.discard(horizon)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._loader, self._roll_back, horizon, why, by, number)
+        return await self._on_loader(self._roll_back, horizon, why, by, number)
 
     async def follow(self, seconds: float) -> None:
         """Converge on the ledger every so many seconds, so that all instances serve the same."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 wanted = [horizon for horizon in self.horizons() if horizon not in self._unloaded]
                 for horizon in wanted:
                     # What is refused was logged there; the other horizons load all the same.
                     with suppress(Problem):
-                        await loop.run_in_executor(self._loader, self._load, horizon, FOLLOWER, RETRY)
+                        await self._on_loader(self._load, horizon, FOLLOWER, RETRY)
                 self.settled = True  # challengers are proved after that: nobody waits for them
                 for horizon in wanted:
-                    await loop.run_in_executor(self._loader, self._look_beside, horizon)
+                    await self._on_loader(self._look_beside, horizon)
             except OSError:
                 log.exception("the registry cannot be read; what serves keeps serving")
                 self.settled = True
@@ -149,6 +151,11 @@ class Predictors:
         """Finish the work begun and stop both threads."""
         self._loader.shutdown(cancel_futures=True)
         self._compute.shutdown()
+
+    async def _on_loader(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run on the loader's thread under the correlation id of who asks: the audit log tells it."""
+        told = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._loader, told.run, work, *arguments)
 
     def _require(self, horizon: str) -> None:
         known = self.horizons()
@@ -222,7 +229,7 @@ class Predictors:
             found = newest.number if newest else 0
             if number is not None and number != found:
                 raise LedgerMoved(f"the ledger of {horizon} is at number {found}, not {number}: look at it again")
-            self._proved(horizon, self._registry.previous(horizon))
+            self._prover.proved(horizon, self._registry.previous(horizon), self._like(horizon))
             self._registry.rollback(horizon, why, by=by, over=found)
         except LedgerMoved as error:
             raise Problem(409, "ledger-moved", str(error), horizon=horizon) from error
@@ -231,20 +238,18 @@ class Predictors:
         return self._load(horizon, by)
 
     def _prove(self, horizon: str, entry: Entry, before: Predictor | None) -> Predictor:
-        """Load a bundle, replay its golden data from bars to predictions, and ask it once."""
+        """What the entry names, ready to serve."""
         promoted = next(past.at for past in self._registry.ledger(horizon) if past.id == entry.id)
         if before is not None and before.entry.id == entry.id:
             return Predictor(before.bundle, entry, before.since, promoted, before.choice)
-        bundle = self._proved(horizon, entry.id)
+        bundle = self._prover.proved(horizon, entry.id, self._like(horizon))
         quiet = not (self.settled and self._serving)
         choice = self._evaluators.choose(bundle.forest, bundle.golden_rows, quiet=quiet)
         return Predictor(bundle, entry, self._clock.now(), promoted, choice)
 
-    def _proved(self, horizon: str, id: str) -> Bundle:
-        bundle = self._registry.load(horizon, id)
-        bundle.verify()
-        bundle.warm()
-        return bundle
+    def _like(self, horizon: str) -> Bundle | None:
+        serving = self._serving.get(horizon)
+        return serving.bundle if serving else None
 
     def _look_beside(self, horizon: str) -> None:
         """On the loader thread, so that no swap comes between."""

@@ -1,9 +1,10 @@
 """Every error of the service is an RFC 9457 problem document that names the field and says what to do."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,14 +15,12 @@ from serving.logs import correlation
 from serving.messages import ProblemDocument
 
 MEDIA_TYPE = "application/problem+json"
+T = TypeVar("T")
+
 LISTED = 20  # errors spelt out in one document; the rest are counted
 
 _DOCUMENT = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
 _SCHEMAS = {**_DOCUMENT.pop("$defs"), "ProblemDocument": _DOCUMENT}
-_BODY_KINDS = {
-    "factor rows",
-    "bars",
-}  # the tags of the two bodies of POST /predict, no part of a field's name
 
 
 class Problem(HTTPException):
@@ -41,11 +40,37 @@ def nearest(name: str, names: Collection[str]) -> str | None:
     return close[0] if close else None
 
 
-def refuse_fields(kind: str, errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """A 422 that says the first field error, lists the first `LISTED` and counts all of them."""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+def refuse_fields(kind: str, errors: Sequence[Mapping[str, Any]], count: int | None = None) -> Problem:
+    """A 422 that says the first field error, lists the first `LISTED` and counts all of them, or says their count."""
+    found = len(errors) if count is None else count
+    more = f" (and {found - 1} more)" if found > 1 else ""
     detail = f"{errors[0]['field']}: {errors[0]['detail']}{more}"
-    return Problem(422, kind, detail, errors=list(errors[:LISTED]), error_count=len(errors))
+    return Problem(422, kind, detail, errors=list(errors[:LISTED]), error_count=found)
+
+
+@dataclass
+class Faults:
+    """What is wrong with a request: the first `LISTED` field errors, and how many there are."""
+
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, errors: Sequence[dict[str, Any]], count: int) -> None:
+        """The first of these errors, of which there are so many."""
+        self.errors += errors[: LISTED - len(self.errors)]
+        self.count += count
+
+    def each(self, wrong: Iterable[T], error: Callable[[T], dict[str, Any]]) -> None:
+        """An error for each of these, made only where it is listed: looking for the nearest name takes long."""
+        for one in wrong:
+            if len(self.errors) < LISTED:
+                self.errors.append(error(one))
+            self.count += 1
+
+    def refuse(self, kind: str) -> None:
+        """Problem 422, where anything is wrong."""
+        if self.count:
+            raise refuse_fields(kind, self.errors, self.count)
 
 
 def field_error(location: Sequence[str | int], detail: str, near: str | None = None) -> dict[str, Any]:
@@ -106,7 +131,12 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def answer(problem: Problem, path: str) -> JSONResponse:
     """The response to a request for `path` that is refused."""
     body = document(problem.status_code, problem.kind, problem.detail, path, **problem.members)
-    return JSONResponse(body, problem.status_code, dict(problem.headers or {}), media_type=MEDIA_TYPE)
+    made = JSONResponse(body, problem.status_code, media_type=MEDIA_TYPE)
+    for name, value in (problem.headers or {}).items():
+        # A browser takes a line for one challenge: it would know the first scheme alone, and ask its user for nothing.
+        for line in value.split(", ") if name == "www-authenticate" else [value]:
+            made.headers.append(name, line)
+    return made
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -131,10 +161,8 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 
 
 def _location(loc: Sequence[str | int]) -> list[str | int]:
-    """FastAPI's error location less the leading "body" and the tag of the body's kind, which a field's name follows."""
-    parts = list(loc[1:]) if loc and loc[0] == "body" else list(loc)
-    tagged = len(parts) > 1 and parts[0] in _BODY_KINDS and isinstance(parts[1], str)
-    return parts[1:] if tagged else parts
+    """FastAPI's error location less the leading "body"."""
+    return list(loc[1:]) if loc and loc[0] == "body" else list(loc)
 
 
 def _spelt(location: Sequence[str | int]) -> str:

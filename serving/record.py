@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,7 @@ from serving.predictor import Predictor
 Key = tuple[str | None, datetime | None]  # symbol and bar of a row, None where the client did not say
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The rows of one request and their answers. Nobody may change the arrays.
 
     request_id: unique in all the world; its row n is signal `<request id>.<n>`. at: when the answer was made.

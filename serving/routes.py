@@ -15,7 +15,7 @@ from serving.messages import (
     Rollback,
 )
 from serving.metrics import CONTENT_TYPE
-from serving.page import render
+from serving.page import DOCS, HEADERS, render
 from serving.predictors import Predictors
 from serving.problems import documented
 
@@ -31,9 +31,15 @@ def _health(request: Request, predictors: Predictors) -> Health:
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def page(request: Request, predictors: Serving) -> str:
-    """What serves, for people."""
-    return render(_health(request, predictors))
+async def page(request: Request, predictors: Serving) -> HTMLResponse:
+    """What serves, and the signals as they are made, for people."""
+    return HTMLResponse(render(_health(request, predictors)), headers=HEADERS)
+
+
+@router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """The OpenAPI document, for people."""
+    return HTMLResponse(DOCS, headers=HEADERS)
 
 
 @router.get("/health", tags=["health"])

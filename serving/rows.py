@@ -8,7 +8,7 @@ import polars as pl
 
 from quant.bundle import Bundle
 from serving.messages import FactorRow, PredictRows
-from serving.problems import field_error, nearest, refuse_fields
+from serving.problems import Faults, field_error, nearest
 from serving.record import Key
 
 
@@ -34,26 +34,30 @@ def example(horizon: str, bundle: Bundle, section: bool) -> PredictRows:
 
 def _matrix(rows: Sequence[FactorRow], names: Sequence[str]) -> np.ndarray:
     """float32 [N, F] in the bundle's order, null as NaN."""
-    known = set(names)
-    if errors := [error for index, row in enumerate(rows) for error in _misnamed(index, row, known)]:
-        raise refuse_fields("wrong-factors", errors)
+    known, faults = set(names), Faults()
+    for index, row in enumerate(rows):
+        if row.factors.keys() != known:
+            _misnamed(index, row, known, faults)
+    faults.refuse("wrong-factors")
     values = [[row.factors[name] for name in names] for row in rows]
     with np.errstate(over="ignore"):  # beyond float32 is infinite: on the same side of every threshold
         return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _misnamed(index: int, row: FactorRow, known: set[str]) -> list[dict[str, Any]]:
+def _misnamed(index: int, row: FactorRow, known: set[str], faults: Faults) -> None:
     missing, unknown = known - row.factors.keys(), row.factors.keys() - known
-    errors = []
-    for name in sorted(unknown):
+
+    def wrong(name: str) -> dict[str, Any]:
         near = nearest(name, missing or known)
         hint = f"; did you mean {near!r}?" if near else ""
-        detail = f"the bundle has no factor {name!r}{hint}"
-        errors.append(field_error(["rows", index, "factors", name], detail, near))
-    for name in sorted(missing):
+        return field_error(["rows", index, "factors", name], f"the bundle has no factor {name!r}{hint}", near)
+
+    def absent(name: str) -> dict[str, Any]:
         detail = f"factor {name!r} is missing: send null if it has no value"
-        errors.append(field_error(["rows", index, "factors", name], detail))
-    return errors
+        return field_error(["rows", index, "factors", name], detail)
+
+    faults.each(sorted(unknown), wrong)
+    faults.each(sorted(missing), absent)
 
 
 def _number(value: float | None) -> float | None:

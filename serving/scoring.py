@@ -65,12 +65,39 @@ class Scorer:
                 span.set_attributes({"tenor.bundle": bundle.id, "tenor.horizon": bundle.horizon, "tenor.rows": len(X)})
                 values = await self._predict(predictor, X)
         seconds = time.perf_counter() - began
+        self.keep(predictor, X, values, route=route, request_id=request_id, keys=keys, seconds=seconds)
+        return Scored(values, request_id)
+
+    def inline(self, predictor: Predictor, X: np.ndarray) -> bool:
+        """Whether `predict` may be asked for rows: they are few, and a native walk of the forest is fastest."""
+        return self._batcher.inline(predictor, len(X))
+
+    def predict(self, predictor: Predictor, X: np.ndarray) -> np.ndarray:
+        """Predictions float64 [N] at once, for who keeps them; X as for `score`."""
+        return self._batcher.alone(predictor, X)
+
+    def keep(
+        self,
+        predictor: Predictor,
+        X: np.ndarray,
+        values: np.ndarray,
+        *,
+        route: str,
+        request_id: str,
+        keys: Sequence[Key] | None,
+        seconds: float,
+    ) -> None:
+        """Count an answer, and hand it to the sinks."""
         horizon = predictor.bundle.horizon
         self._count(horizon, route, len(X), seconds)
         record = Record(request_id, self._clock.now(), route, horizon, predictor, X, values, keys, seconds)
         for sink in self.sinks:
             sink(record)
-        return Scored(values, request_id)
+
+    def shadow(self, record: Record) -> None:
+        """Hand the sinks what nobody was told."""
+        for sink in self.sinks:
+            sink(record)
 
     async def _predict(self, predictor: Predictor, X: np.ndarray) -> np.ndarray:
         if self._batcher.inline(predictor, len(X)):

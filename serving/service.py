@@ -9,26 +9,32 @@ from typing import TYPE_CHECKING
 
 from conf.options import Options
 from resources.clock import Clock
-from resources.lake import Lake
 from resources.registry import Registry
 from serving import tracing
 from serving.access import Access
 from serving.access_lines import AccessLines
 from serving.audit_log import AuditLog
+from serving.bodies import Bodies
 from serving.cache import Cache
 from serving.evaluators import Evaluators
 from serving.keys import KeyRing
 from serving.limits import Gate
 from serving.live import LiveService
+from serving.live_shadow import BarsShadow
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
 from serving.predictors import Predictors
+from serving.proofs import Prover
 from serving.scoring import Scorer
 from serving.state import State
 from serving.stream import Hub
+from serving.turn import Turn
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+PUSHERS = 2_000  # pushes that wait for the disk, which they share
+READERS = 64  # questions that wait for the tables: more than these would wait for longer than a second
 
 
 @dataclass
@@ -44,12 +50,17 @@ class Service:
     predictors: Predictors
     access: Access
     gate: Gate
+    turn: Turn
+    reading: Gate
+    pushing: Gate
+    bodies: Bodies
     lines: AccessLines
     traces: "TracerProvider | None"  # None: nobody traces
     scorer: Scorer
     prediction_log: PredictionLog | None  # None: nothing is kept
     hub: Hub
     live: LiveService
+    bars_shadow: BarsShadow
     cache: Cache
     _followers: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -67,7 +78,9 @@ class Service:
             follower.cancel()
             with suppress(asyncio.CancelledError):
                 await follower
+        self.bodies.close()
         await self.live.close()
+        await self.bars_shadow.close()
         self.predictors.close()
         if self.prediction_log is not None:
             await asyncio.to_thread(self.prediction_log.close)
@@ -83,15 +96,28 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
     """
     metrics, audit = Metrics(), AuditLog(store, clock)
     evaluators = Evaluators(store, options.evaluator)
-    predictors = Predictors(Registry(store, clock), horizons, clock, evaluators, audit, options.beside)
+    kept: PredictionLog | None = None
+    registry = Registry(store, clock)
+    prover = Prover(registry, lambda: kept.helper if kept else None)
+    predictors = Predictors(registry, horizons, clock, evaluators, audit, options.beside, prover)
     predictors.observers.append(metrics.swapped)
     metrics.registry.register(State(predictors, clock))
-    gate, traces = Gate(options.limits, metrics), tracing.provider()
+    limits, body = options.limits, options.limits.body_mib * 2**20
+    gate = Gate(
+        limits.waiting, limits.waiting_rows, "rows", limits.seconds, metrics, (metrics.waiting, metrics.waiting_rows)
+    )
+    # All that waits to be parsed is no more than one request may be: about a fifth of a second of it.
+    parsing = Gate(limits.waiting, body, "bytes", limits.seconds, metrics, (metrics.bodies, metrics.body_bytes))
+    reading = Gate(
+        READERS, READERS * options.live.rows, "rows", limits.seconds, metrics, (metrics.reads, metrics.read_rows)
+    )
+    # No time limit: what is on the disk must become live. A feed may send each symbol's bar by itself.
+    pushing = Gate(PUSHERS, limits.waiting_rows, "bars", limits.seconds, metrics, (metrics.pushes, metrics.push_bars))
+    traces = tracing.provider()
     tracer = traces.get_tracer("tenor.serving") if traces else None
     scorer = Scorer(predictors, options, metrics, clock, gate, tracer)
-    kept: PredictionLog | None = None
     if options.log.predictions:
-        kept = PredictionLog(Lake(f"{store}/lake"), options.log, metrics, predictors.challengers.in_shadow)
+        kept = PredictionLog(store, options.log, metrics, predictors.challengers.in_shadow)
         scorer.sinks.append(kept.put)
     hub = Hub(options.live.queue, metrics)
     return Service(
@@ -104,11 +130,16 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
         predictors=predictors,
         access=Access(keys, options.auth.requests_per_second),
         gate=gate,
+        turn=Turn(),
+        reading=reading,
+        pushing=pushing,
+        bodies=Bodies(parsing),
         lines=AccessLines(options.access_lines, clock),
         traces=traces,
         scorer=scorer,
         prediction_log=kept,
         hub=hub,
         live=LiveService(store, predictors, scorer, clock, options.live, metrics, hub),
+        bars_shadow=BarsShadow(predictors.challengers, scorer, clock, metrics),
         cache=Cache(options.live.cache_mib * 2**20),
     )

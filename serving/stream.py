@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from serving.metrics import Metrics
 from serving.problems import Problem, answer
+from serving.query import unknown
 
 SLOW = 1013  # WebSocket close code: try again later
 AWAY = 1001  # the service is going away
@@ -107,6 +108,8 @@ async def stream(
     """
     live, hub = socket.app.state.live, socket.app.state.hub
     try:
+        if refusal := unknown(socket):
+            raise refusal
         live.require(horizon, symbol)
     except Problem as problem:
         await socket.send_denial_response(answer(problem, "/stream"))

@@ -12,6 +12,7 @@ from serving.problems import documented
 from serving.v2_codec import OUTPUT
 from serving.v2_infer import wrong_version
 from serving.v2_messages import IndexEntry, IndexRequest, ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
+from serving.v2_tensors import ALL
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
@@ -50,7 +51,7 @@ async def metadata(model: str, predictors: Serving, version: str | None = None) 
         name=model,
         versions=[str(predictor.entry.number)],
         platform="tenor_lightgbm",
-        inputs=[TensorMetadata(name="factors", datatype="FP32", shape=[-1, len(factors)], parameters=told)],
+        inputs=[TensorMetadata(name=ALL, datatype="FP32", shape=[-1, len(factors)], parameters=told)],
         outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1])],
         parameters={"bundle": predictor.bundle.id},
     )

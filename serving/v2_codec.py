@@ -2,13 +2,14 @@
 
 import json
 import zlib
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from serving.problems import Problem, refuse_fields
 from serving.v2_messages import InferRequest, InferResponse, OutputTensor
-from serving.v2_tensors import matrix, tensor_error
+from serving.v2_tensors import matrix, misread, tensor_error
 
 OUTPUT = "predictions"
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
@@ -32,7 +33,7 @@ def decode(body: bytes, json_size: bytes | None) -> tuple[InferRequest, memoryvi
     try:
         request = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from error
+        raise _invalid(error, _loads(text)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = _with_nan(text)
     return request, memoryview(body)[size:]
@@ -83,17 +84,23 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
 
 def _with_nan(text: bytes) -> InferRequest:
     """Python's and NVIDIA's clients write NaN and Infinity, which JSON does not know: read them as they are meant."""
+    sent = _loads(text)
     try:
-        return msgspec.convert(json.loads(text), InferRequest)
+        return msgspec.convert(sent, InferRequest)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from error
+        raise _invalid(error, sent) from error
+
+
+def _loads(text: bytes) -> Any:
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
 
 
-def _invalid(error: msgspec.ValidationError) -> Problem:
+def _invalid(error: msgspec.ValidationError, sent: Any) -> Problem:
     """msgspec writes "Expected `int`, got `str` - at `$.inputs[0].shape[...]`"."""
     detail, _, where = str(error).partition(" - at `$")
     path = where.rstrip("`").replace("[...]", "").replace("[", ".").replace("]", "")
     location: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".") if part]
-    return refuse_fields("invalid-request", [tensor_error(location, detail)])
+    return misread(location, detail, sent)

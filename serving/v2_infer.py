@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from quant.bundle import BundleError
 from serving import v2_codec as codec
 from serving.problems import Problem, documented
+from serving.query import refused
 from serving.v2_messages import InferRequest, InferResponse
 
 ROUTE: Final = "/v2/models/{model}/infer"
@@ -37,6 +38,8 @@ class Infer:
             return
         model, version = found.groups()
         scope["state"]["route"] = VERSION_ROUTE if version else ROUTE
+        if scope["query_string"] and (refusal := refused(scope["query_string"])):
+            raise refusal
         body = await _read(receive)
         if body is None:
             return

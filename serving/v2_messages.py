@@ -9,7 +9,7 @@ Value = float | None  # JSON has no NaN: null is a missing value
 
 
 class Tensor(msgspec.Struct):
-    """One input: all factors `[N, F]` in the model's order under any name, or one factor `[N]` or `[N, 1]` by name.
+    """One input: all factors `[N, F]` in the model's order, named `factors`, or one factor `[N]` or `[N, 1]` by name.
 
     Its values are in `data`, flat or by row, null where missing, or behind the JSON: then `parameters.binary_data_size`
     says how many bytes.

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.problems import Problem, field_error, nearest, refuse_fields
+from serving.problems import Faults, Problem, field_error, nearest, refuse_fields
 from serving.v2_messages import Tensor
+
+ALL = "factors"  # the name of the tensor [rows, factors]
 
 TYPES = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "|b1",
@@ -32,6 +34,11 @@ def matrix(inputs: Sequence[Tensor], behind: memoryview, factors: Sequence[str],
     if first != len(behind):
         raise Problem(422, "wrong-tensors", f"{len(behind) - first} bytes behind the JSON belong to no input")
     if len(arrays) == 1 and arrays[0].shape[1] == len(factors):
+        name = inputs[0].name
+        if name != ALL and (name not in factors or len(factors) > 1):
+            near = nearest(name, [ALL])
+            why = f"no input {name!r}: all factors in one tensor are the input {ALL!r}, of which GET /v2/models/… tells"
+            raise _refused(0, "name", why, near)
         return arrays[0]
     return _joined(inputs, arrays, factors)
 
@@ -70,7 +77,7 @@ def _listed(at: int, tensor: Tensor, count: int) -> np.ndarray:
     try:
         values = np.array(tensor.data, np.float64)  # None becomes NaN
     except ValueError as error:
-        raise _refused(at, "data", "has rows of different lengths, or rows and values mixed") from error
+        raise _uneven(at, tensor.data) from error
     if values.size != count or (values.ndim == 2 and len(values) != tensor.shape[0]):
         raise _refused(at, "data", f"has shape {list(values.shape)}, the tensor {tensor.shape}")
     return values.reshape(-1)
@@ -79,23 +86,65 @@ def _listed(at: int, tensor: Tensor, count: int) -> np.ndarray:
 def _joined(inputs: Sequence[Tensor], arrays: Sequence[np.ndarray], factors: Sequence[str]) -> np.ndarray:
     """One tensor per factor, side by side in the model's order."""
     given = {tensor.name: at for at, tensor in enumerate(inputs)}
-    errors = []
-    for at, tensor in enumerate(inputs):
-        near = nearest(tensor.name, factors)
-        if tensor.name not in factors:
-            hint = f"; did you mean {near!r}?" if near else ""
-            errors.append(tensor_error(["inputs", at, "name"], f"the model has no factor {tensor.name!r}{hint}", near))
-        elif given[tensor.name] != at:
-            errors.append(tensor_error(["inputs", at, "name"], f"factor {tensor.name!r} was sent twice"))
-        elif arrays[at].shape != (len(arrays[0]), 1):
+    faults = Faults()
+
+    def wrong(at: int) -> dict[str, Any]:
+        name = inputs[at].name
+        if name in known:
+            if given[name] != at:
+                return tensor_error(["inputs", at, "name"], f"factor {name!r} was sent twice")
             why = f"{list(inputs[at].shape)} is not [{len(arrays[0])}]: every factor needs a value for each row"
-            errors.append(tensor_error(["inputs", at, "shape"], why))
+            return tensor_error(["inputs", at, "shape"], why)
+        near = nearest(name, factors)
+        hint = f"; did you mean {near!r}?" if near else ""
+        return tensor_error(["inputs", at, "name"], f"the model has no factor {name!r}{hint}", near)
+
+    known, shape = set(factors), (len(arrays[0]), 1) if arrays else ()
+    faults.each(
+        (
+            at
+            for at, tensor in enumerate(inputs)
+            if tensor.name not in known or given[tensor.name] != at or arrays[at].shape != shape
+        ),
+        wrong,
+    )
     if missing := [name for name in factors if name not in given]:
         why = f"send one tensor [rows, {len(factors)}], or one for each factor: {', '.join(missing[:10])} are missing"
-        errors.append(tensor_error(["inputs"], why))
-    if errors:
-        raise refuse_fields("wrong-tensors", errors)
+        faults.add([tensor_error(["inputs"], why)], 1)
+    faults.refuse("wrong-tensors")
     return np.concatenate([arrays[given[name]] for name in factors], axis=1)
+
+
+def _uneven(at: int, data: Sequence[Any]) -> Problem:
+    """The refusal of rows of different lengths, or of rows and values mixed."""
+    sizes = [f"a list of {len(one)}" if isinstance(one, list) else "a value" for one in data]
+    row = next(row for row, size in enumerate(sizes) if size != sizes[0])
+    why = f"row {row} is {sizes[row]}, row 0 is {sizes[0]}: send rows of one length, or values alone"
+    return refuse_fields("wrong-tensors", [tensor_error(["inputs", at, "data", row], why) | {"row": row}])
+
+
+def misread(location: Sequence[str | int], detail: str, sent: Any) -> Problem:
+    """The refusal of a value of a wrong type at `location` of the request: by row and column where it is a tensor's.
+
+    sent: the request as Python values.
+    """
+    error = tensor_error(location, detail)
+    if len(location) > 3 and location[0] == "inputs" and location[2] == "data":
+        row, column = int(location[3]), int(location[4]) if len(location) > 4 else None
+        tensor = sent["inputs"][location[1]]
+        shape, flat = tensor.get("shape"), not any(isinstance(one, list) for one in tensor["data"])
+        if (
+            column is None
+            and flat
+            and isinstance(shape, list)
+            and len(shape) == 2
+            and type(shape[1]) is int
+            and shape[1] > 0
+        ):
+            row, column = divmod(row, shape[1])
+        where = f"row {row}" if column is None else f"row {row}, column {column}"
+        error |= {"row": row, "detail": f"{where}: {detail}"} | ({} if column is None else {"column": column})
+    return refuse_fields("invalid-request", [error])
 
 
 def tensor_error(location: Sequence[str | int], detail: str, near: str | None = None) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def _challenger(predictors: Predictors, horizon: str) -> BesideChampion | None:
     if found is None:
         return None
     share = 0.0 if found.problem else predictors.challengers.options.canary
-    status = "refused" if found.problem else "canary" if share else "shadow"
+    refused = found.problem and predictors.challengers.apart(horizon) is None
+    status = "refused" if refused else "canary" if share else "shadow"
     return BesideChampion(bundle=found.id, status=status, share=share, problem=found.problem)  # type: ignore[arg-type]
 
 

@@ -8,18 +8,20 @@ import polars as pl
 import pytest
 
 from assets import partitions
-from resources.arrivals import Journal
+from resources.arrivals import Arrivals, Journal
+from serving.live_load import Store
 
 NUMBERS = ("open", "high", "low", "close", "volume")
 
 
-def journal(root: Path, *batches: tuple[pl.DataFrame, timedelta]) -> None:
-    """Append bars as the service does, each batch so long after its newest bar's start."""
+def journal(root: Path, *batches: tuple[pl.DataFrame, timedelta], jump: int | None = None) -> None:
+    """Append bars as the service does, each batch so long after its newest bar's start; jump: what they were told."""
     made = Journal(root, "5m")
     for bars, after in batches:
         at = bars["timestamp"].max() + after
         columns = {"symbol": bars["symbol"].to_list(), "timestamp": bars["timestamp"].dt.epoch("us").to_list()}
-        made.append(at, columns | {name: bars[name].to_list() for name in NUMBERS}).result(10)
+        verdict = {} if jump is None else {"jump": [jump] * bars.height}
+        made.append(at, columns | {name: bars[name].to_list() for name in NUMBERS} | verdict).result(10)
     made.close()
 
 
@@ -75,6 +77,90 @@ def test_a_pushed_jump_is_kept_apart_and_leaves_the_sources_bar_in_its_place(mad
     assert all(check.passed for check in told.checks.values())
     rejected = made.table("rejected")
     assert rejected.filter(pl.col("source") == "pushed")["close"].to_list() == wrong["close"].to_list()
+
+
+def scaled(bars: pl.DataFrame, by: float) -> pl.DataFrame:
+    return bars.with_columns(pl.col(name) * by for name in ("open", "high", "low", "close"))
+
+
+def test_what_a_pushed_bar_was_told_when_it_came_holds(made) -> None:  # type: ignore[no-untyped-def]
+    root = Path(made.lake.root).parent
+    bars = made.table("bars")
+    taken, refused = bars[400:401], bars[440:441]
+    journal(root, (scaled(taken, 100), timedelta(minutes=5)), jump=0)
+    journal(root, (scaled(refused, 1.001), timedelta(minutes=5)), jump=1)
+    told = made.run("bars")
+    key = ["symbol", "timestamp"]
+    after = made.table("bars")
+    assert after.join(taken, on=key, how="semi")["close"].to_list() == (taken["close"] * 100).to_list()
+    assert after.join(taken, on=key, how="anti").equals(bars.join(taken, on=key, how="anti"))
+    rejected = made.table("rejected").filter(pl.col("source") == "pushed")
+    assert rejected.select(*key, "reason", "close").rows() == [
+        (*refused.select(key).row(0), "jump", refused["close"][0] * 1.001)
+    ]
+    assert all(check.passed for check in told.checks.values())
+    assert made.run("bars").metadata["bars"]["changed"] is False
+
+
+def test_a_journal_goes_once_the_tables_have_its_bars_and_its_days_are_past(made) -> None:  # type: ignore[no-untyped-def]
+    root = Path(made.lake.root).parent
+    bars, plan = made.table("bars"), made.plan()
+    old, recent = bars.filter(pl.col("timestamp") < bars["timestamp"][600]), bars[-1:]
+    pushed = scaled(old[50:54], 1.0005)
+    journal(root, (pushed, timedelta(minutes=5)), (scaled(pushed[:1], 1.0001), timedelta(minutes=7)), jump=0)
+    journal(root, (scaled(old[60:61], 50), timedelta(minutes=5)), jump=1)
+    journal(root, (recent, timedelta(minutes=5)), jump=0)  # the newest: it tells how far the feed runs
+    files = sorted((root / "arrivals" / "5m").iterdir())
+
+    def live():  # type: ignore[no-untyped-def]
+        return Store(root).read("5m", plan.grid, 100_000, None)
+
+    made.clock.set(recent["timestamp"][0] + timedelta(days=1))
+    told = made.run("bars")
+    gone = [file for file in files if not file.exists()]
+    assert told.metadata["bars"]["journals deleted"] == len(gone) == 2
+    left = Arrivals(root).read("5m")
+    assert left.select("symbol", "timestamp").rows() == recent.select("symbol", "timestamp").rows()
+    tables = {step: made.table(step) for step in ("bars", "rejected")}
+    before = live()
+    assert before.jumps.height == 1
+
+    again = made.run("bars")
+    assert all(check.passed for check in again.checks.values())
+    assert again.metadata["bars"]["changed"] is False, "what was pushed stays in the place of the source's"
+    assert again.metadata["bars"]["rows pushed"] == told.metadata["bars"]["rows pushed"]
+    for step, held in tables.items():
+        assert made.table(step).equals(held)
+    now = live()
+    assert now.bars.equals(before.bars)
+    assert now.jumps.equals(before.jumps)
+
+
+def test_the_live_state_of_tables_is_that_of_the_journals_that_went_into_them(made) -> None:  # type: ignore[no-untyped-def]
+    root = Path(made.lake.root).parent
+    bars, plan = made.table("bars"), made.plan()
+    one = bars[50:51]
+    journal(root, (bars[-1:], timedelta(minutes=5)), jump=0)
+    journal(root, (scaled(one, 1.001), timedelta(minutes=5)), (scaled(one, 1.002), timedelta(minutes=9)), jump=0)
+    journal(root, (scaled(bars[70:71], 40), timedelta(minutes=6)), jump=1)
+    before = Store(root).read("5m", plan.grid, 100_000, None)
+    made.clock.set(bars["timestamp"][-1] + timedelta(days=3))
+    assert made.run("bars").metadata["bars"]["journals deleted"] == 2
+    after = Store(root).read("5m", plan.grid, 100_000, None)
+    assert after.bars.equals(before.bars)
+    assert after.jumps.equals(before.jumps)
+
+
+def test_a_journal_stays_while_a_bar_of_it_is_not_in_the_tables(made) -> None:  # type: ignore[no-untyped-def]
+    root = Path(made.lake.root).parent
+    bars = made.table("bars")
+    journal(root, (scaled(bars[50:51], 1.001), timedelta(minutes=5)), jump=0)
+    journal(root, (bars[-1:], timedelta(minutes=5)), jump=0)
+    made.clock.set(bars["timestamp"][-1] + timedelta(days=3))
+    told = made.run("bars", keys=made.partition_keys()[-2:])
+    assert told.metadata["bars"]["journals deleted"] == 0, "the session of the first bar was not made"
+    assert len(list((root / "arrivals" / "5m").iterdir())) == 2
+    assert made.run("bars").metadata["bars"]["journals deleted"] == 1
 
 
 def missing(made, bars: pl.DataFrame) -> pl.DataFrame:  # type: ignore[no-untyped-def]

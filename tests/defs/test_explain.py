@@ -1,9 +1,12 @@
 """`tenor explain`: a prediction goes back to its bars, its factors and what LightGBM says they added, its bundle."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from quant.forest_choice import fixed
 from resources.arrivals import Journal
 from resources.lake import Lake
 from resources.registry import Registry
-from serving.prediction_log import LAYOUT, frame, table
+from serving.log_rows import LAYOUT, frame, line, table
 from serving.predictor import Predictor
 from serving.record import Record
 from tests.serving.conftest import random_bars, recipe, train
@@ -54,16 +57,15 @@ def store(tmp_path: Path, bars: pl.DataFrame, bundles: list[Bundle]) -> Path:
     asked = Record("asked", stamp, "/predict", "5m", by, X, bundles[0].predict_rows(X), list(keys.iter_rows()), 0.0021)
     moved = X.copy()
     moved[0, 0] += 1
-    sent = replace(asked, request_id="sent", X=moved, values=bundles[0].predict_rows(moved))
-    nameless = replace(asked, request_id="nameless", keys=None)
-    canary = replace(
-        asked,
+    sent = asked._replace(request_id="sent", X=moved, values=bundles[0].predict_rows(moved))
+    nameless = asked._replace(request_id="nameless", keys=None)
+    canary = asked._replace(
         request_id="canary",
         predictor=Predictor(bundles[1], entry, entry.at, entry.at, fixed("native"), "canary"),
     )
-    canary = replace(canary, values=bundles[1].predict_rows(X))
+    canary = canary._replace(values=bundles[1].predict_rows(X))
     for one in (asked, sent, nameless, canary):
-        rows = frame([one], one.X, keep=True)
+        rows = frame([line(one)], keep=True)
         lake.append(table("5m"), rows, LAYOUT)
         if one is asked:
             shadow = rows.with_columns(
@@ -151,6 +153,55 @@ def test_what_a_canary_said_is_taken_back_to_the_canary(say: Say, bundles: list[
     assert told["bundle"]["id"] == bundles[1].id
     assert told["replay"]["same prediction"] is True
     assert f"{bundles[1].id} as canary, which stood beside champion {bundles[0].id}" in say("canary.0")[1]
+
+
+def test_without_the_bundle_the_log_the_ledger_and_the_bars_are_told(
+    say: Say, store: Path, bundles: list[Bundle], bars: pl.DataFrame
+) -> None:
+    whole = explained(say, "asked.1")
+    folder = Registry(store).path("5m", bundles[0].id)
+    (folder / "model.txt").write_text("no model")
+    told = explained(say, "asked.1")
+    assert "model.txt is damaged" in told["bundle"]["problem"]
+    assert told["factors"] is None
+    for name in ("signal", "answered", "symbol", "timestamp", "prediction", "coverage", "inputs", "shadow"):
+        assert told[name] == whole[name]
+    assert told["bundle"]["ledger"] == whole["bundle"]["ledger"]
+    assert told["bundle"]["provenance"] == whole["bundle"]["provenance"]
+    assert told["bars"]["newest"] == whole["bars"]["newest"]
+    status, out, _ = say("asked.1")
+    assert status == 0
+    assert "nothing can be replayed without the bundle" in out
+    assert "promote at" in out
+
+    shutil.rmtree(folder)  # and what is left when all of it is gone
+    (store / "registry" / "5m" / "ledger" / "000001.json").write_text("{")
+    told = explained(say, "asked.1")
+    assert (told["prediction"], told["bars"]) == (whole["prediction"], whole["bars"])
+    assert "damaged" in told["bundle"]["ledger"]["problem"]
+    status, out, _ = say("asked.1")
+    assert status == 0
+    assert "cannot be read" in out
+
+
+LONG = """
+import sys
+from defs import cli
+cli.command = lambda _: lambda _: print("x" * 100_000) or 0
+sys.exit(cli.main(["explain", "asked.1"]))
+"""
+
+
+def test_a_reader_that_has_seen_enough_costs_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as told:
+        assert told.stdout is not None
+        assert told.stderr is not None
+        assert told.stdout.read(10) == "x" * 10
+        told.stdout.close()  # as `| head -c 10` does
+        assert told.stderr.read() == ""
+        assert told.wait(60) == 128 + signal.SIGPIPE
 
 
 def test_revised_bars_are_told_by_version_and_factor(say: Say, store: Path, bars: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The sensor reads the promotion ledger: a new number becomes one run, whatever ticks were missed."""
+"""Sensors read what is there: a new entry of the ledger, or new bars, become one run, whatever ticks were missed."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from assets import names
@@ -13,6 +14,7 @@ from conf.compose import compose
 from defs.graph import build
 from defs.look import with_all_horizons
 from resources.inference import Inference
+from resources.lake import Lake
 from resources.registry import Registry
 from tests.defs.conftest import STRUCTURAL
 
@@ -31,7 +33,7 @@ def repository() -> dg.RepositoryDefinition:
 
 def tick(registry: Registry, cursor: str | None = None) -> tuple[list[dg.RunRequest], str | None]:
     """One evaluation of the graph's sensor: the runs it asks for, and the cursor after it."""
-    [sensor] = repository().sensor_defs
+    sensor = repository().get_sensor_def("deploy_champions")
     with dg.build_sensor_context(
         cursor=cursor, resources={"registry": registry}, repository_def=repository()
     ) as context:
@@ -129,3 +131,34 @@ def test_the_run_it_asks_for_makes_the_service_serve_the_newest_entry(store: Pat
     assert (told["bundle"].value, told["ledger number"].value, told["why"].value) == (entry.id, entry.number, "by hand")
     [served] = [model for model in service.models() if model["horizon"] == "30m"]
     assert (served["bundle"], served["number"], served["why"]) == (entry.id, entry.number, "by hand")
+
+
+def write(lake: Lake, table: str, value: float) -> None:
+    rows = pl.DataFrame({"value": [value], "partition": ["2024-01-02"]})
+    lake.write(f"{table}/5m", [rows], ["2024-01-02"], {"format": "test"})
+
+
+def test_new_bars_are_one_run_of_the_score_where_the_service_has_answered(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    cursor: str | None = None
+
+    def tick() -> list[list[dg.AssetKey]]:
+        nonlocal cursor
+        sensor = repository().get_sensor_def("score_answers")
+        with dg.build_sensor_context(cursor=cursor, resources={"lake": lake}, repository_def=repository()) as context:
+            data = sensor.evaluate_tick(context)
+        cursor = data.cursor or cursor
+        return [list(request.asset_selection or ()) for request in data.run_requests or ()]
+
+    write(lake, "bars", 1.0)
+    assert tick() == [], "nothing was answered"
+    write(lake, "predictions", 1.0)
+    run = [[names.key("5m", names.OUTCOMES)]]
+    assert (tick(), tick()) == (run, [])
+    write(lake, "predictions", 2.0)
+    assert tick() == [], "new answers have no outcome before new bars come"
+    write(lake, "bars", 2.0)
+    write(lake, "bars", 3.0)
+    assert (tick(), tick()) == (run, []), "versions that came between two ticks are one run"

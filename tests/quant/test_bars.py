@@ -44,6 +44,13 @@ def test_a_changed_bar_is_known_from_now_and_the_newest_values_win() -> None:
     assert merged["known_at"].to_list()[1:] == [NOW, NOW]
 
 
+def test_a_changed_bar_that_was_pushed_is_known_since_it_came() -> None:
+    came = NOW - timedelta(hours=3)
+    pushed = stored({1: 2.5}).with_columns(known_at=pl.lit(came).cast(BARS["known_at"]))
+    merged, _ = revise(stored({0: 1.0, 1: 2.0}), pushed, NOW)
+    assert merged["known_at"][1] == came
+
+
 def test_a_new_bar_brings_its_own_time() -> None:
     incoming = stored({3: 1.0})
     merged, counts = revise(stored({0: 1.0}), incoming, NOW)

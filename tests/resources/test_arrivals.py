@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.arrivals import apart, settled
-from resources.arrivals import Arrivals, ArrivalsError, Journal
+from resources.arrivals import Arrivals, Journal
+from resources.journal import JournalError
 
 AT = datetime(2026, 1, 5, 15, 0, 0, 250, tzinfo=UTC)
 STAMP = 1_767_625_200_000_000
@@ -101,7 +102,7 @@ def test_a_line_damaged_in_the_middle_is_an_error_that_names_it(tmp_path: Path) 
     journal.close()
     [file] = (tmp_path / "arrivals" / "5m").iterdir()
     file.write_bytes(file.read_bytes().replace(b"2.0", b"2.5", 1))
-    with pytest.raises(ArrivalsError, match=rf"{file.name}, line 2 is damaged"):
+    with pytest.raises(JournalError, match=rf"{file.name}, line 2 is damaged"):
         Arrivals(tmp_path).read("5m")
 
 
@@ -116,7 +117,7 @@ def test_a_disk_that_refuses_fails_the_append_and_a_later_one_succeeds(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", full)
-        with pytest.raises(ArrivalsError, match="No space left"):
+        with pytest.raises(JournalError, match="No space left"):
             journal.append(AT, columns(2.0, "AAA")).result(10)
     journal.append(AT, columns(3.0, "AAA")).result(10)
     journal.close()

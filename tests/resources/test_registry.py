@@ -164,6 +164,37 @@ def test_a_damaged_ledger_entry_is_named(registry, bundles):
         registry.champion("1h")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (None, "it is no JSON object"),
+        ({"bundle": None}, "no 'bundle' that is a text"),
+        ({"number": "1"}, "no 'number' that is a number"),
+        ({"number": 7}, "it says number 7"),
+        ({"action": "demote"}, "its action 'demote' is none of promote, rollback"),
+        ({"at": "yesterday"}, "its 'at' is no time"),
+        ({"bundel": "x"}, "it has 'bundel', which no entry has"),
+    ],
+)
+def test_what_is_wrong_with_a_ledger_entry_is_told_in_its_readers_words(registry, bundles, change, told):
+    registry.promote("1h", registry.write(bundles[0], {}), "why")
+    file = registry.path("1h", "x").parent.parent / "ledger/000001.json"
+    file.write_text("[]" if change is None else json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(RegistryError, match=f"is damaged: .*{told}; restore it or remove it"):
+        registry.champion("1h")
+
+
+def test_a_rollback_whose_promotions_are_gone_is_named(registry, bundles):
+    for bundle in bundles[:2]:
+        registry.promote("1h", registry.write(bundle, {}), "why")
+    registry.rollback("1h", "back")
+    folder = registry.path("1h", "x").parent.parent / "ledger"
+    (folder / "000001.json").unlink()
+    (folder / "000002.json").unlink()
+    with pytest.raises(RegistryError, match="entry 3 of 1h rolls back what the entries before it have not"):
+        registry.previous("1h")
+
+
 def test_a_ledger_entry_of_before_it_was_recorded_who_promoted_is_read(registry, bundles):
     registry.promote("1h", registry.write(bundles[0], {}), "why", by="ada")
     file = registry.path("1h", "x").parent.parent / "ledger/000001.json"

@@ -24,7 +24,9 @@ from resources.inference import Inference
 from resources.registry import Registry
 from serving.app import create_app
 from serving.keys import KeyRing
+from serving.lane import with_lane
 from serving.options import read
+from serving.sockets import Sockets
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 FEATURES = {
@@ -157,9 +159,8 @@ def running(
     changed: sections of the options that differ from conf/serving/local.yaml.
     """
     options = read().model_copy(update={"follow_seconds": follow_seconds, **changed})
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(root, horizons, options=options, keys=keys), port=0, log_config=None)
-    )
+    app = create_app(root, horizons, options=options, keys=keys)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, http=with_lane(app), ws=Sockets))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

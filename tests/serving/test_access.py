@@ -222,7 +222,10 @@ def test_the_service_does_not_start_for_other_machines_without_keys_or_with_wron
     with pytest.raises(SystemExit) as caught:
         serve_main(["--host", host])
     assert caught.value.code == 2
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.startswith("the service does not start: ")  # and no usage: the arguments were well written
+    assert said.count("\n") == 1
 
 
 # -- rates ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from conf.options import Batching
 from quant.bundle import Bundle
 from resources.inference import Inference
 from resources.registry import Registry
+from serving import live_tables, predict, service
 from serving.options import read
 from tests.serving.conftest import Serve
 
@@ -144,3 +145,88 @@ def test_a_compressed_body_is_refused_by_its_name_where_it_is_not_read(client: h
     answer = client.post("/predict", content=body, headers=headers)
     assert answer.status_code == 415
     assert "content-encoding 'gzip'" in answer.json()["detail"]
+
+
+def rows_body(count: int) -> dict[str, Any]:
+    factors = {"momentum": 0.1, "trend_rank": None, "volume_ratio": 0.3}
+    return {"horizon": "5m", "rows": [{"symbol": "AAA" * 100, "factors": factors}] * count}
+
+
+def test_json_bodies_beyond_what_can_be_parsed_soon_are_refused_while_the_probes_answer(
+    limited: Limited, bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_body = predict.read
+
+    def slowly(body: bytes, *told: Any) -> Any:
+        time.sleep(0.1)
+        return read_body(body, *told)
+
+    sent = rows_body(60)
+    [expected] = bundles[0].predict_rows(np.array([[0.1, np.nan, 0.3]], np.float32)).tolist()
+    with limited(waiting=6) as client:
+        monkeypatch.setattr(predict, "read", slowly)
+        with ThreadPoolExecutor(60) as pool:
+            asked = [pool.submit(client.post, "/predict", json=sent) for _ in range(60)]
+            slowest = 0.0
+            while not all(one.done() for one in asked):
+                began = time.perf_counter()
+                assert client.get("/ready").status_code == client.get("/metrics").status_code == 200
+                slowest = max(slowest, time.perf_counter() - began)
+        answers = [one.result() for one in asked]
+        taken = [answer for answer in answers if answer.status_code == 200]
+        shed = [answer for answer in answers if answer.status_code == 503]
+        assert len(taken) >= 6
+        assert len(shed) >= 20
+        assert len(taken) + len(shed) == 60
+        assert slowest < 2  # one by one all would take six seconds
+        assert all({row["prediction"] for row in answer.json()["predictions"]} == {expected} for answer in taken)
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in shed)
+        monkeypatch.undo()
+        assert client.post("/predict", json=sent).status_code == 200
+        metrics = client.get("/metrics").text
+        assert "tenor_waiting_bodies 0.0" in metrics
+        assert "tenor_waiting_body_bytes 0.0" in metrics
+
+
+def test_questions_to_the_tables_beyond_those_that_can_wait_are_refused(
+    registry: Registry, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "READERS", 2)
+    of_table = live_tables.bars_of_table
+
+    def slowly(*told: Any) -> Any:
+        time.sleep(0.3)
+        return of_table(*told)
+
+    monkeypatch.setattr(live_tables, "bars_of_table", slowly)
+    with serve(tmp_path) as url, httpx.Client(base_url=url, timeout=30) as client:
+        while client.get("/signals/5m").status_code != 200:
+            time.sleep(0.02)
+        with ThreadPoolExecutor(8) as pool:
+            asked = [f"/api/data/AAA?horizon=5m&end=2023-11-{day}T00:00:00Z" for day in range(10, 18)]
+            answers = list(pool.map(client.get, asked))
+        assert [answer.status_code for answer in answers].count(200) == 2
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert len(refused) == 6
+        assert all(answer.json()["type"] == "urn:tenor:problem:overloaded" for answer in refused)
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+        assert client.get(asked[0]).status_code == 200
+        assert "tenor_waiting_reads 0.0" in client.get("/metrics").text
+
+
+def test_a_long_body_is_parsed_beside_the_event_loop(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_body = predict.read
+
+    def slowly(body: bytes, *told: Any) -> Any:
+        time.sleep(2)
+        return read_body(body, *told)
+
+    monkeypatch.setattr(predict, "read", slowly)
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=client.base_url) as other:
+        asked = pool.submit(client.post, "/predict", json=rows_body(200))
+        answered = 0
+        while not asked.done():
+            assert other.get("/ready").status_code == 200
+            answered += 1
+    assert answered > 20
+    assert len(asked.result().json()["predictions"]) == 200

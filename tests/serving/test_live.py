@@ -142,6 +142,8 @@ def test_bars_at_fault_are_named_and_the_others_are_taken(
         ({**bar, "volume": -1}, "volume", "negative_volume"),
         ({**bar, "vwap": 3.0}, "vwap", "have no column 'vwap'"),
         ({**bar, "timestamp": future}, "timestamp", "has not ended"),
+        ({**bar, "close": "101.5"}, "close", "should be a valid number"),
+        ({**bar, "timestamp": "yesterday"}, "timestamp", "should be a valid datetime"),
     ]
     answer = live.post("/bars", json={"horizon": "5m", "bars": [*(one for one, _, _ in bad), *good]})
     assert answer.status_code == 200, answer.text
@@ -216,7 +218,7 @@ def test_pages_of_data_and_features_hold_every_bar_once_from_memory_and_tables(
         assert 'tenor_cache_total{outcome="miss",route="data"}' in told
         assert client.get("/api/data/CCD", params={"horizon": "5m"}).status_code == 404
         wrong = client.get("/api/data/CCC", params={"horizon": "5m", "columns": "clsoe"})
-        assert (wrong.status_code, wrong.json()["nearest"]) == (422, "close")
+        assert (wrong.status_code, wrong.json()["errors"][0]["nearest"]) == (422, "close")
 
 
 def test_a_feed_that_runs_ahead_of_the_table_leaves_no_hole_between_it_and_the_memory(

@@ -1,15 +1,18 @@
 """Live horizons that hang together: hours made of pushed five minutes, a model that reads both, tables that move on."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import polars as pl
 import pytest
+from websockets.sync.client import connect
 
 from quant.across import Other
 from quant.bundle import Bundle
@@ -126,6 +129,33 @@ def test_hours_are_made_of_pushed_bars_before_the_section_that_reads_them_closes
     refused = live.post("/bars", json={"horizon": "1h", "bars": [bar]})
     assert refused.status_code == 409
     assert "push these" in refused.json()["detail"]
+
+
+def test_an_hour_that_a_restart_finds_half_made_closes_when_it_is_whole(
+    live: httpx.Client, bundle: Bundle, unsplit: pl.DataFrame, tmp_path: Path, serve: Serve
+) -> None:
+    stamps = unsplit["timestamp"].unique().sort()[400:430]
+    ends = [stamp for stamp in stamps if HOUR.ends(HOUR.floor(_naive(stamp)))[0] == FIVE.ends(_naive(stamp))[0]]
+    half = [stamp for stamp in stamps if stamp < ends[1]][:-3]
+    push(live, unsplit.filter(pl.col("timestamp").is_in(half)))
+    section(live, half[-1])
+
+    def closed(address: str) -> datetime:
+        with connect(f"{address.replace('http', 'ws')}/stream", compression=None) as socket:
+            return datetime.fromisoformat(json.loads(socket.recv(10))["horizons"]["1h"])
+
+    first = HOUR.floor(_naive(ends[0]))[0].item().replace(tzinfo=UTC)
+    with serve(tmp_path, live=LIVE) as address, httpx.Client(base_url=address, timeout=30) as client:
+        until(lambda: client.get("/signals/5m").status_code == 200)
+        section(client, half[-1])
+        time.sleep(4 * LIVE.deadline_seconds)
+        assert closed(address) == first
+        push(client, unsplit.filter(pl.col("timestamp") > half[-1], pl.col("timestamp") <= ends[1]))
+        until(lambda: closed(address) > first)
+
+
+def _naive(stamp: datetime) -> np.ndarray:
+    return np.array([stamp.replace(tzinfo=None)], "datetime64[us]")
 
 
 def test_bars_that_the_pipeline_wrote_are_taken_from_the_tables_and_their_newest_section_gets_signals(

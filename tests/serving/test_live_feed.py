@@ -102,8 +102,17 @@ def test_a_bar_that_grows_is_complete_only_when_its_maker_says_so() -> None:
     made = feed(growing=True)
     made.put(bars(0, *SYMBOLS), end(0))
     assert made.due(end(0)) == []
-    made.open(SLOTS[0], end(0), complete=True)
+    made.ended(GRID.ends(SLOTS[:1])[0])
     assert [one.complete for one in made.due(end(0))] == [True]
+
+
+def test_replayed_bars_that_grow_are_not_cut_off_by_the_clock() -> None:
+    made, late = feed(growing=True), end(0) + timedelta(days=9)
+    made.put(bars(0, *SYMBOLS), late)
+    assert made.due(late + timedelta(days=1)) == [], "how much is to come, only their maker knows"
+    in_time = feed(growing=True)
+    in_time.put(bars(0, *SYMBOLS), end(0))
+    assert [one.complete for one in in_time.due(end(0) + DEADLINE)] == [False], "as they come, their end is awaited"
 
 
 def test_bars_that_tables_bring_close_all_but_the_newest_section_silently() -> None:

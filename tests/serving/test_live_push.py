@@ -53,7 +53,7 @@ def pushed(draw: st.DrawFn) -> PushedBar:
 @given(st.lists(pushed(), min_size=1, max_size=8))
 def test_the_quick_check_takes_exactly_the_rows_that_the_bars_step_takes(sent: list[PushedBar]) -> None:
     rules, bars, jumps = memory()
-    found = check(sent, rules, bars, jumps, LATER)
+    found = check(dict(enumerate(sent)), rules, bars, jumps, LATER)
     frame = pl.DataFrame(
         [{**one.model_dump(), "source": "pushed"} for one in sent],
         schema={"symbol": pl.String, "timestamp": pl.Datetime("us", "UTC")}
@@ -87,7 +87,7 @@ def test_jumps_are_told_as_the_bars_step_tells_them_also_where_a_scale_stays(one
     sent = [PushedBar(**row) for row in frame.iter_rows(named=True)]
     taken = []
     for piece in [[one] for one in sent] if one_by_one else [sent]:
-        told = check(piece, rules, bars, jumps, LATER)
+        told = check(dict(enumerate(piece)), rules, bars, jumps, LATER)
         bars.put(told.frame)
         taken += told.frame["timestamp"].to_list()
         assert len(told.columns["symbol"]) == len(piece), "the journal has jumps too: later ones are judged by them"
@@ -163,6 +163,6 @@ def test_a_bar_may_be_ahead_of_our_clock_by_seconds_and_not_by_more() -> None:
     end = GRID.ends(SLOTS[:1])[0].item().replace(tzinfo=UTC)
     price = dict.fromkeys(("open", "high", "low", "close"), 1.0)
     one = PushedBar(symbol="AAA", timestamp=SLOTS[0].item().replace(tzinfo=UTC), **price)
-    early = check([one], rules, bars, jumps, end - timedelta(seconds=1))
+    early = check({0: one}, rules, bars, jumps, end - timedelta(seconds=1))
     assert early.frame["known_at"].to_list() == [end]
-    assert "has not ended" in check([one], rules, bars, jumps, end - timedelta(seconds=9)).refused[0]["detail"]
+    assert "has not ended" in check({0: one}, rules, bars, jumps, end - timedelta(seconds=9)).refused[0]["detail"]

@@ -2,8 +2,11 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,9 +25,12 @@ from schemathesis.specs.openapi.checks import (
 
 from conf.compose import compose
 from quant.bundle import Bundle
+from quant.grid import Grid
+from quant.recipe import calendar_of
 from resources.inference import Inference
 from resources.lake import Lake
 from resources.registry import Registry
+from resources.sources import open_source
 from serving.access import PROBES
 from serving.app import create_app
 from serving.keys import ROLES
@@ -108,6 +114,24 @@ def examples(content: dict[str, Any], document: dict[str, Any]) -> Iterator[Any]
         if "$ref" in schema:
             found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
         yield from found.get("examples", ())
+
+
+def test_the_bar_of_the_examples_is_the_next_one_of_the_market_that_a_first_run_makes(document: dict[str, Any]) -> None:
+    config = compose(["horizon=5m"])["5m"]
+    grid = Grid(calendar_of(config.calendar.spec()), config.interval)
+    source = open_source(config.source, grid)
+    last = source.span()[1]
+    assert last is not None
+    [pushed] = document["components"]["schemas"]["PushBars"]["examples"][0]["bars"]
+    [asked] = document["components"]["schemas"]["PredictBars"]["examples"][0]["bars"]
+    assert asked == pushed
+    stamp = datetime.fromisoformat(pushed["timestamp"])
+    assert stamp.replace(tzinfo=None) == grid.slots(last, stamp.date())[len(grid.slots(last, last))].item()
+    bars = pl.concat(list(source.bars(stamp - timedelta(days=1), stamp, [pushed["symbol"]])))
+    assert pushed["close"] == pytest.approx(bars["close"][-1], rel=0.05)
+    written = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    assert [json.loads(bar) for bar in re.findall(r'\{"symbol": .*?\}', written)] == [pushed]
+    assert f"/api/data/{pushed['symbol']}?" in written
 
 
 def aimed(case: Any) -> Any:

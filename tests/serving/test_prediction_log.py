@@ -27,9 +27,11 @@ from resources.lake import Lake
 from resources.registry import Entry, Registry
 from serving.challengers import Challengers, differs
 from serving.evaluators import Evaluators
+from serving.log_rows import frame, line, table
 from serving.metrics import Metrics
-from serving.prediction_log import PredictionLog, frame, table
+from serving.prediction_log import PredictionLog
 from serving.predictor import Predictor
+from serving.proofs import Prover
 from serving.record import Record
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -48,7 +50,7 @@ def record(by: Predictor, rows: int = 2, request: str = "r", **changed: Any) -> 
     X = np.ascontiguousarray(by.bundle.golden.select(by.bundle.factors).to_numpy()[:rows])
     keys = list(by.bundle.golden.select("symbol", "timestamp").head(rows).iter_rows())
     made = Record(request, AT, "/predict", "5m", by, X, by.bundle.predict_rows(X), keys, 0.002)
-    return replace(made, **changed)
+    return made._replace(**changed)
 
 
 def logged(root: Path) -> pl.DataFrame:
@@ -74,7 +76,9 @@ def test_a_row_has_all_that_takes_it_back_to_its_inputs(bundles: list[Bundle]) -
     first, second = record(by, 2, "a"), record(by, 1, "b", keys=None, seconds=0.5)
     X = np.concatenate([first.X, second.X])
     X[1, 2] = np.nan
-    made = frame([first, second], X, keep=True)
+    second = second._replace(X=X[2:])
+    lines = [line(first._replace(X=X[:2])), line(second)]
+    made = frame(lines, keep=True)
     assert made["signal"].to_list() == ["a.0", "a.1", "b.0"]
     assert made["request"].to_list() == ["a", "a", "b"]
     assert made["seconds"].to_list() == [0.002, 0.002, 0.5]
@@ -83,13 +87,13 @@ def test_a_row_has_all_that_takes_it_back_to_its_inputs(bundles: list[Bundle]) -
     assert made["coverage"].to_list() == pytest.approx([1.0, 2 / 3, 1.0])
     assert np.array_equal(np.array(made["inputs"].to_list(), np.float32), X, equal_nan=True)
     assert made["inputs_hash"].to_list() == [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in X]
-    assert frame([first, second], X, keep=False)["inputs"].null_count() == 3
+    assert frame(lines, keep=False)["inputs"].null_count() == 3
 
 
 def test_a_bars_time_is_kept_as_utc_whatever_zone_the_client_wrote(bundles: list[Bundle]) -> None:
     abroad = datetime(2026, 3, 2, 10, 30, tzinfo=timezone(timedelta(hours=-5)))
     one = record(predictor(bundles[0]), 1, keys=[("AAA", abroad)])
-    assert frame([one], one.X, keep=True)["timestamp"].to_list() == [AT]
+    assert frame([line(one)], keep=True)["timestamp"].to_list() == [AT]
 
 
 # -- the writer --------------------------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ class Kept:
 @pytest.fixture
 def kept(tmp_path: Path) -> Kept:
     metrics = Metrics()
-    log = PredictionLog(Lake(f"{tmp_path}/lake"), OPTIONS, metrics, lambda _: made.shadow)
+    log = PredictionLog(tmp_path, OPTIONS, metrics, lambda _: made.shadow)
     made = Kept(tmp_path, metrics, log)
     return made
 
@@ -186,7 +190,7 @@ def test_writers_of_many_instances_lose_nothing_of_one_table(bundles: list[Bundl
         lake = Lake(f"{tmp_path}/lake")
         for number in range(batches):
             one = record(by, 2, f"{writer}-{number:02}")
-            lake.append(table("5m"), frame([one], one.X, keep=True), {"format": "predictions-1"})
+            lake.append(table("5m"), frame([line(one)], keep=True), {"format": "predictions-1"})
 
     with ThreadPoolExecutor(each) as pool:
         list(pool.map(write, range(each)))
@@ -261,12 +265,13 @@ def test_a_challenger_with_other_inputs_is_told_what_differs(
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda horizon, id: (loads.append(id), load(horizon, id))[1])
     beside = Beside(shadow=True, canary=0.9)
-    challengers = Challengers(registry, SystemClock(), Evaluators(tmp_path), beside, timedelta(0))
+    prover = Prover(registry, lambda: None)
+    challengers = Challengers(registry, SystemClock(), Evaluators(tmp_path), beside, prover, timedelta(0))
     for _ in range(3):
         challengers.look("5m", predictor(bundles[0]))
     known = challengers.known("5m")
     assert known is not None
-    assert (known.id, loads) == (other.id, [other.id])
+    assert (known.id, set(loads), len(loads)) == (other.id, {other.id}, 2)  # its recipe, then its proof
     assert "it reads other inputs than the champion (factors)" in (known.problem or "")
     assert [challengers.canary("5m") for _ in range(20)] == [None] * 20
     assert challengers.in_shadow("5m") is None

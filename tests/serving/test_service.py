@@ -75,7 +75,7 @@ def test_the_page_shows_the_serving_bundle(client: httpx.Client, bundles: list[B
     page = client.get("/").raise_for_status()
     assert page.headers["content-type"].startswith("text/html")
     assert bundles[0].id in page.text
-    assert "http" not in page.text.replace("http-equiv", "")  # nothing is fetched from elsewhere
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")  # nothing comes from elsewhere
 
 
 def test_the_correlation_id_of_a_request_comes_back_and_a_forged_one_does_not(client: httpx.Client) -> None:

@@ -135,7 +135,7 @@ def test_a_refusal_says_the_same_to_clients_of_the_protocol_and_of_problem_docum
     assert response.headers["content-type"] == "application/problem+json"
     assert document["status"] == response.status_code == 422
     assert document["errors"][0]["field"] == "inputs[0].data[1]"
-    assert "row" not in document["errors"][0]  # it is the second value, not row 1
+    assert (document["errors"][0]["row"], document["errors"][0]["column"]) == (0, 1)
     assert document["error"] == document["detail"]
     assert document["correlation_id"] == response.headers["x-correlation-id"]
 
@@ -147,7 +147,8 @@ def test_bodies_that_are_no_requests_are_refused(web: httpx.Client) -> None:
         assert response.json()["error"]
         return response.status_code
 
-    good = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}).encode()
+    sent = {"name": "factors", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    good = json.dumps({"inputs": [sent]}).encode()
     assert web.post("/v2/models/5m/infer", content=good).status_code == 200
     assert status(b"") == 400
     assert status(b"{") == 400
