@@ -24,7 +24,7 @@ from _servers import tenor
 from quant.bundle import Bundle
 from resources.registry import Registry
 
-CONNECTIONS, ROWS, ROUNDS = 800, 60, 3
+CONNECTIONS, ROWS, ROUNDS = 800, (1, 60), 3
 PROBE = """
 import http.client, json, sys, time
 connection, waits = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1])), []
@@ -43,10 +43,21 @@ SECONDS = 5.0  # of the probe, which begins before the flood and ends after it
 
 @dataclass(frozen=True)
 class Route:
-    """One kind of request, and where its answer has the predictions."""
+    """One kind of request, and where its answer has the predictions. last: each is the last of its connection."""
 
     path: str
     body: bytes
+    expected: list[float]
+    last: bool = False
+
+    @property
+    def sent(self) -> bytes:
+        sent = request(self.path, self.body)
+        return sent.replace(b"\r\n", b"\r\nconnection: close\r\n", 1) if self.last else sent
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}, {len(self.expected)} rows{', connection: close' if self.last else ''}"
 
     def values(self, text: bytes) -> list[float]:
         told = json.loads(text)
@@ -54,8 +65,9 @@ class Route:
 
 
 def routes(bundle: Bundle, X: np.ndarray) -> list[Route]:
-    """The same rows in the JSON of `POST /predict`, and in that of v2."""
-    rows = [{"factors": dict(zip(bundle.factors, row, strict=True))} for row in X.astype(np.float64).tolist()]
+    """The same rows in the JSON of `POST /predict`, twice, and in that of v2."""
+    expected = bundle.predict_rows(X).tolist()
+    plain = json.dumps({"horizon": "5m", "rows": _rows(bundle, X)}).encode()
     tensor = {
         "name": "factors",
         "shape": list(X.shape),
@@ -63,9 +75,14 @@ def routes(bundle: Bundle, X: np.ndarray) -> list[Route]:
         "data": X.astype(np.float64).ravel().tolist(),
     }
     return [
-        Route("/predict", json.dumps({"horizon": "5m", "rows": rows}).encode()),
-        Route("/v2/models/5m/infer", json.dumps({"inputs": [tensor]}).encode()),
+        Route("/predict", plain, expected),
+        Route("/predict", plain, expected, last=True),
+        Route("/v2/models/5m/infer", json.dumps({"inputs": [tensor]}).encode(), expected),
     ]
+
+
+def _rows(bundle: Bundle, X: np.ndarray) -> list[dict[str, dict[str, float]]]:
+    return [{"factors": dict(zip(bundle.factors, row, strict=True))} for row in X.astype(np.float64).tolist()]
 
 
 class Connection:
@@ -87,9 +104,9 @@ class Connection:
         self._writer.close()
 
 
-async def flood(port: int, route: Route, expected: list[float], rounds: int) -> None:
+async def flood(port: int, route: Route, rounds: int) -> None:
     """Print what became of each flood's requests; SystemExit for a wrong answer or one that is no refusal."""
-    sent = request(route.path, route.body)
+    sent, expected = route.sent, route.expected
     for number in range(1, rounds + 1):
         # New ones each time: the service closes those that are idle while the probe goes on.
         made = [Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(CONNECTIONS)]
@@ -101,7 +118,8 @@ async def flood(port: int, route: Route, expected: list[float], rounds: int) -> 
         shed = [seconds for status, seconds, body in told if status == 503 and b"overloaded" in body]
         if len(good) + len(shed) != CONNECTIONS or not good:
             raise SystemExit(f"{route.path}: {CONNECTIONS - len(good) - len(shed)} answers are wrong or no refusal")
-        status, seconds, body = await made[0].ask(sent)
+        made.append(Connection(*await asyncio.open_connection("127.0.0.1", port)))
+        status, seconds, body = await made[-1].ask(sent)
         for one in made:
             one.close()
         waits = np.array(json.loads((await probe.communicate())[0])) * 1e3
@@ -109,7 +127,7 @@ async def flood(port: int, route: Route, expected: list[float], rounds: int) -> 
             raise SystemExit(f"{route.path}: after the flood the answer is {status}")
         refused = f"{len(shed)} refused within {max(shed) * 1e3:.0f} ms" if shed else "none refused"
         print(
-            f"{route.path:20} {number}: {len(good)} answered, half within {np.median(good) * 1e3:.0f} ms, all within "
+            f"{route.name} {number}: {len(good)} answered, half within {np.median(good) * 1e3:.0f} ms, all within "
             f"{max(good) * 1e3:.0f} ms; {refused}; /ready p50 {np.median(waits):.1f} ms, longest {waits.max():.0f} ms; "
             f"afterwards answered in {seconds * 1e3:.1f} ms",
             flush=True,
@@ -122,16 +140,15 @@ def main() -> None:
     rounds = 1 if parser.parse_args().quick else ROUNDS
     [bundle] = bundles(1)
     golden = bundle.golden.select(bundle.factors).to_numpy()
-    X = np.ascontiguousarray(np.resize(golden, (ROWS, golden.shape[1])), np.float32)
-    expected = bundle.predict_rows(X).tolist()
+    floods = [np.ascontiguousarray(np.resize(golden, (rows, golden.shape[1])), np.float32) for rows in ROWS]
     with tempfile.TemporaryDirectory() as folder:
         registry = Registry(Path(folder))
         registry.write(bundle, {})
         registry.promote("5m", bundle.id, "bench")
         with tenor(Path(folder)) as port:
-            for route in routes(bundle, X):
-                print(f"{route.path}: {ROWS} rows of {X.shape[1]} factors, {len(route.body) / 1e3:.0f} kB", flush=True)
-                asyncio.run(flood(port, route, expected, rounds))
+            for route in [route for X in floods for route in routes(bundle, X)]:
+                print(f"{route.name}: {golden.shape[1]} factors, {len(route.body) / 1e3:.0f} kB", flush=True)
+                asyncio.run(flood(port, route, rounds))
 
 
 if __name__ == "__main__":

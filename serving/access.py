@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from serving.keys import Key, KeyRing, KeysError, Role
-from serving.logs import event, log
+from serving.keys import LOOK, Key, KeyRing, Role
+from serving.logs import event
 from serving.problems import Problem
 
 ROUNDING = 1e-9  # of a request: who waited as long as was told must not miss by the last bit
@@ -53,17 +53,30 @@ class Access:
         self.ring = ring
         self._rate = rate  # requests a second of a key that names none itself
         self._timer = timer
+        self.observers: list[Callable[[], object]] = []
         self._left: dict[str, tuple[float, float]] = {}  # digest -> (requests left, when that was)
 
-    async def follow(self, seconds: float) -> None:
-        """Take up changes of the keys' file every so many seconds; one that cannot be used leaves the keys."""
+    async def follow(self) -> None:
+        """Follow the keys' file, and tell the observers when keys came or went."""
         while self.ring is not None:
-            await asyncio.sleep(seconds)
-            try:
-                if self.ring.refresh():
-                    event(logging.INFO, "the API keys were read again")
-            except (KeysError, OSError):
-                log.exception("the API keys cannot be read again; those known stay valid")
+            await asyncio.sleep(LOOK)
+            if not self.ring.refresh(self._timer()):
+                continue
+            if self.ring.trouble is None:
+                event(logging.INFO, "the API keys were read again", keys=self.ring.count())
+            else:
+                event(logging.ERROR, "the API keys are not all right", keys=self.ring.count(), why=self.ring.trouble)
+            for observer in self.observers:
+                observer()
+
+    def still(self, headers: Headers) -> bool:
+        """Whether the key of an open WebSocket may go on reading."""
+        if self.ring is None:
+            return True
+        try:
+            return self._identify("WEBSOCKET", *_read(headers)).may("read")
+        except Problem:
+            return False
 
     def allow(self, headers: Headers, method: str, path: str) -> str:
         """The caller's name. Problem 401 without a valid key, 403 without the role, 429 beyond the rate."""
@@ -84,6 +97,9 @@ class Access:
 
     def _identify(self, method: str, host: str, origin: str | None, sent: str, protocols: str) -> Key:
         assert self.ring is not None
+        if not self.ring.count():
+            why = "no API key is valid here now: their file has none, or cannot be read; the service's log says which"
+            raise Problem(401, "no-keys", why, headers=_CHALLENGE)
         scheme, _, value = sent.partition(" ")
         secret = value.strip() if scheme.lower() == "bearer" else None
         if secret is None and scheme.lower() == "basic":

@@ -9,7 +9,8 @@ import polars as pl
 from quant.bundle import Bundle, BundleError
 from quant.grid import Grid
 from quant.inputs import names
-from quant.validate import REASONS, validate
+from quant.validate import validate
+from serving.bar_rules import broken
 from serving.messages import Bar, PredictBars
 from serving.problems import Faults, Problem, field_error, nearest
 from serving.record import Key
@@ -54,10 +55,13 @@ def _checked(
 
 
 def _refuse_unknown_horizons(given: Iterable[str], known: Sequence[str]) -> None:
-    faults, reads = Faults(), f"only {', '.join(known)}" if known else "none"
+    faults = Faults()
+    reads = f"only of {', '.join(known)}" if known else "nor of any other but its own: leave `at` out"
     faults.each(
         (name for name in given if name not in known),
-        lambda name: field_error(["at", name], f"this model reads no horizon {name!r}, {reads}", nearest(name, known)),
+        lambda name: field_error(
+            ["at", name], f"this model reads no bars of horizon {name!r}, {reads}", nearest(name, known)
+        ),
     )
     faults.refuse("wrong-bars")
 
@@ -99,9 +103,8 @@ def _against_rules(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid, 
     """Bars whose values no venue can have reported, as the bars step tells them."""
     sent = frame.with_columns(source=pl.lit("sent"), _sent=pl.int_range(pl.len()).cast(pl.Float64))
     rejected = validate(sent, grid).rejected.sort("_sent").select("_sent", "reason")
-    faults.each(
-        rejected.iter_rows(), lambda told: field_error([*where, int(told[0])], f"{told[1]}: {REASONS[told[1]]}")
-    )
+    told = ((int(row), reason) for row, reason in rejected.iter_rows())
+    faults.each(told, lambda one: broken([*where, one[0]], one[1], frame.row(one[0], named=True)))
 
 
 def _unknown_symbols(frame: pl.DataFrame, where: Sequence[str | int], bundle: Bundle, faults: Faults) -> None:
@@ -128,5 +131,6 @@ def _off_grid(frame: pl.DataFrame, where: Sequence[str | int], grid: Grid, fault
 def _repeated(frame: pl.DataFrame, where: Sequence[str | int], faults: Faults) -> None:
     first = frame.select(pl.struct("symbol", "timestamp").is_first_distinct()).to_series()
     faults.each(
-        (~first).arg_true(), lambda index: field_error([*where, index], "this symbol and timestamp were sent before")
+        (~first).arg_true(),
+        lambda index: field_error([*where, index, "timestamp"], "this symbol and timestamp were sent before"),
     )

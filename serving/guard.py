@@ -1,5 +1,7 @@
 """The door: every request and every WebSocket passes `Access` before anything of it is read."""
 
+from functools import partial
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import KEY_SUBPROTOCOL, Access
@@ -10,7 +12,8 @@ POLICY = 1008  # WebSocket close code: policy violation
 
 
 class Guard:
-    """ASGI middleware. The caller's name is `request.state.caller` from here on."""
+    """ASGI middleware. The caller's name is `request.state.caller` from here on; `socket.state.still()` says whether an
+    open WebSocket may stay so."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
@@ -33,6 +36,8 @@ class Guard:
                 await answer(problem, scope["path"])(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        if socket:
+            scope["state"]["still"] = partial(self.access.still, scope["headers"])
         if socket and SUBPROTOCOL in scope.get("subprotocols", ()):
             offered = [name for name in scope["subprotocols"] if not name.startswith(KEY_SUBPROTOCOL)]
             await self.app({**scope, "subprotocols": offered}, receive, _agreeing(send))

@@ -2,6 +2,9 @@
 
 It writes the prediction log and proves new bundles. It is started when first needed, gives way to the service
 (`nice`), and ends with it. What it was told travels over two sockets, one for each of its threads.
+
+Lines travel in files without a name, of which it is sent the descriptors: the service never waits until it reads, and
+what was handed over outlives the service.
 """
 
 import os
@@ -9,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,13 +21,14 @@ import psutil  # type: ignore[import-untyped]
 # One thread each: the helper has time, the service has requests.
 THREADS = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")}
 NICE = 10
-PATIENCE = 30  # seconds that it may take to read what it is sent
+PATIENCE = 60  # seconds that it may take to answer: one that gives way on a busy machine needs many
 READY = b"ready"  # its first word about proofs
-FLUSH, CLOSE = b"flush", b"close"  # words to the writer; anything else is a msgpack list of encoded lines
+# Words to the writer, one byte each. With LINES comes a file: a msgpack list of encoded lines.
+LINES, FLUSH, CLOSE = b"l", b"f", b"c"
 
 
 class Helper:
-    """A running helper. log: lines to it, tallies from it; proofs: (horizon, bundle) to it, what is wrong from it."""
+    """A running helper. log: tallies from it; proofs: (horizon, bundle) to it, what is wrong from it."""
 
     def __init__(self, store: Path, *, inputs: bool) -> None:
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
@@ -40,12 +45,25 @@ class Helper:
             end.close()
         # What writes to a helper that hangs is told so, in the end.
         ours[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
+        self._words = ours[0].dup()
         self.log, self.proofs = (Connection(end.detach()) for end in ours)
         self._ready = False
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def give(self, lines: bytes) -> None:
+        """Hand lines over: from here on they are safe from the service's end. OSError: the helper is gone or hangs."""
+        with tempfile.TemporaryFile(buffering=0) as file:
+            data = memoryview(lines)
+            while data:
+                data = data[file.write(data) :]
+            socket.send_fds(self._words, [LINES], [file.fileno()])
+
+    def tell(self, word: bytes) -> None:
+        """Say FLUSH or CLOSE; a tally answers. OSError: the helper is gone or hangs."""
+        self._words.sendall(word)
 
     def ready(self) -> bool:
         """Whether it has warmed up and proves at once; asked on the loader's thread. OSError, EOFError: it is gone."""
@@ -68,4 +86,9 @@ class Helper:
             self._process.kill()
             return self._process.wait()
         finally:
-            self.log.close()  # `proofs` has come to its end too: who waits there may be on another thread
+            self.leave()  # `proofs` has come to its end too: who waits there may be on another thread
+
+    def leave(self) -> None:
+        """Say nothing more: it writes what it was given, and ends."""
+        self._words.close()
+        self.log.close()

@@ -1,12 +1,15 @@
 """The helper's own side: `python -m serving.helper_process`, started by `serving.helper` alone.
 
-It lives as long as the service does: where that is gone, killed too, it writes what it holds and ends.
+It lives as long as the service does: where that is gone, killed too, it writes all that was handed over and ends.
+What that may be is bounded by the service, which hands over no more than `log.rows` rows that are not written.
 """
 
 import argparse
 import os
 import signal
+import socket
 import threading
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,10 +19,12 @@ import msgspec
 from quant.bundle import Bundle
 from resources.lake import Lake
 from resources.registry import Registry
-from serving.helper import CLOSE, FLUSH, NICE, READY
+from serving.helper import CLOSE, LINES, NICE, READY
 from serving.log_writer import Writer
 from serving.logs import configure, log
 from serving.proofs import Proof, fingerprint, prove
+
+PAUSES = (0.0, 1.0, 5.0)  # seconds before each attempt to write what a service left that is gone
 
 
 class Challengers:
@@ -36,24 +41,38 @@ class Challengers:
         return found
 
 
-def write(service: Connection, writer: Writer) -> None:
-    """Take what the service sends and append it when told to, until it says that this was all or is gone."""
+def write(service: socket.socket, writer: Writer) -> None:
+    """Take what the service hands over and append it when told to, until it says that this was all or is gone."""
     decode = msgspec.msgpack.Decoder(list[bytes]).decode
-    ending = False
-    while not ending:
+    tallies = Connection(service.dup().detach())
+    while True:
         try:
-            told = service.recv_bytes()
-        except (EOFError, OSError):  # the service is gone
-            told = CLOSE
-        ending = told == CLOSE
-        if told not in (CLOSE, FLUSH):
-            writer.take(decode(told))
+            word, files, *_ = socket.recv_fds(service, 1, 1)
+        except ConnectionResetError:  # as below, and it had not read all that it was told
+            word, files = b"", []
+        if word == LINES:
+            with os.fdopen(files[0], "rb") as file:
+                file.seek(0)
+                writer.take(decode(file.read()))
             continue
-        writer.flush()
-        try:
-            service.send_bytes(msgspec.msgpack.encode(writer.told()))
-        except OSError:  # nobody is there to hear it
+        if not word:  # the service is gone
+            _finish(writer)
             return
+        writer.flush()
+        with suppress(OSError):  # it is gone: the next word is that
+            tallies.send_bytes(msgspec.msgpack.encode(writer.told()))
+        if word == CLOSE:
+            return
+
+
+def _finish(writer: Writer) -> None:
+    """Write all that is held, though nobody hears of it: what a table refuses is tried again, and then told."""
+    for pause in PAUSES:
+        time.sleep(pause)
+        writer.flush()
+        if not writer.holding:
+            return
+    log.error(f"{writer.holding} answers of a service that is gone are not in the prediction log")
 
 
 def answer(service: Connection, registry: Registry) -> None:
@@ -94,7 +113,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     configure("info")
-    lines, proofs = (Connection(number) for number in told.sockets)
+    lines, proofs = socket.socket(fileno=told.sockets[0]), Connection(told.sockets[1])
     registry = Registry(Path(told.store))
     threading.Thread(target=answer, args=(proofs, registry), name="proofs", daemon=True).start()
     writer = Writer(Lake(f"{told.store}/lake"), Challengers(registry).get, inputs=told.inputs)

@@ -4,6 +4,7 @@ A key is 256 random bits, so one SHA-256 is enough: there is nothing to guess, a
 """
 
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -15,6 +16,10 @@ from typing import Final, Literal, get_args
 Role = Literal["read", "push", "admin"]
 ROLES: Final = get_args(Role)
 VARIABLE, FILE_VARIABLE = "TENOR_API_KEYS", "TENOR_API_KEYS_FILE"
+
+LOOK = 1.0  # seconds between looks at the file
+SETTLED = 1.0  # seconds that a change must have stood: an editor may be saving
+LOST = 10.0  # seconds without a file that can be read, after which its keys end
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -54,16 +59,32 @@ def new(name: str, roles: frozenset[Role], rate: float | None = None) -> tuple[s
 
 def parse(text: str) -> list[Key]:
     """Keys of lines as `Key.line` writes them; # begins a comment. KeysError names the line at fault."""
+    keys, faults = _read(text)
+    if faults:
+        raise KeysError(faults[0])
+    return keys
+
+
+def _read(text: str) -> tuple[list[Key], list[str]]:
+    """The keys of the lines that are right, and what is wrong with the others, or that there is none."""
     keys: list[Key] = []
+    faults: list[str] = []
     for number, written in enumerate(text.splitlines(), 1):
         for line in written.partition("#")[0].split():
-            keys.append(_key(line, f"line {number}"))
-    for what, values in (("name", [key.name for key in keys]), ("hash", [key.digest for key in keys])):
-        if len(set(values)) < len(values):
-            raise KeysError(f"two keys have the same {what}: give every caller a key of its own")
-    if not keys:
-        raise KeysError("there is no key in it: `tenor keys new name=dashboard role=read` prints one and its line")
-    return keys
+            try:
+                key = _key(line, f"line {number}")
+            except KeysError as error:
+                faults.append(str(error))
+                continue
+            named = any(key.name == other.name for other in keys)
+            if named or any(key.digest == other.digest for other in keys):
+                same = f"two keys have the same {'name' if named else 'hash'}"
+                faults.append(f"line {number} ({key.name}): {same}: give every caller a key of its own")
+            else:
+                keys.append(key)
+    if not keys and not faults:
+        faults.append("there is no key in it: `tenor keys new name=dashboard role=read` prints one and its line")
+    return keys, faults
 
 
 def _key(line: str, where: str) -> Key:
@@ -93,12 +114,19 @@ def _rate(text: str, where: str) -> float:
 
 
 class KeyRing:
-    """The keys that are valid now, by hash; those of a file follow the file, so that a leaked key can be ended."""
+    """The keys that are valid now, by hash; those of a file follow the file, so that a leaked key can be ended.
 
-    def __init__(self, keys: list[Key], file: Path | None = None) -> None:
+    No change of the file keeps a key whose line is gone: a line that is wrong is no key, the others hold. A file that
+    cannot be read at all has no keys either, once it has been so for `LOST` seconds.
+    """
+
+    def __init__(self, keys: list[Key], file: Path | None = None, text: str = "") -> None:
+        """The keys, of `text` where there is a file to follow."""
         self._file = file
-        self._seen = _stamp(file)
         self._keys = {key.digest: key for key in keys}
+        self._taken = self._seen = _Look(text)
+        self._since = -math.inf  # when the file was first seen as it is
+        self.trouble: str | None = None  # what is wrong with the file as it was taken up
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "KeyRing | None":
@@ -106,29 +134,49 @@ class KeyRing:
         text, path = environment.get(VARIABLE), environment.get(FILE_VARIABLE)
         if text is not None and path is not None:
             raise KeysError(f"{VARIABLE} and {FILE_VARIABLE} are both set: keep one")
+        if path is not None:
+            look = _look(Path(path))
+            if look.text is None:
+                raise KeysError(f"{FILE_VARIABLE}: {look.problem}")
+            text = look.text
         try:
-            if path is not None:
-                return cls(parse(Path(path).read_text()), Path(path))
-            return None if text is None else cls(parse(text))
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeysError(f"{FILE_VARIABLE}: {path} cannot be read: {error}") from error
+            return None if text is None else cls(parse(text), None if path is None else Path(path), text)
         except KeysError as error:
             raise KeysError(f"{VARIABLE if path is None else FILE_VARIABLE}: {error}") from error
+
+    def count(self) -> int:  # not __len__: a ring without keys would pass for no ring, which lets everybody in
+        return len(self._keys)
 
     def find(self, secret: str) -> Key | None:
         return self._keys.get(digest_of(secret))
 
-    def refresh(self) -> bool:
-        """Read the file again if it changed; KeysError or OSError leaves the keys as they were."""
-        if self._file is None or (now := _stamp(self._file)) == self._seen:
+    def refresh(self, now: float) -> bool:
+        """Look at the file, at a time in seconds; whether its change was taken up."""
+        if self._file is None:
             return False
-        self._keys = {key.digest: key for key in parse(self._file.read_text())}
-        self._seen = now
+        look = _look(self._file)
+        if look != self._seen:
+            self._seen, self._since = look, now
+        if look == self._taken or now - self._since < (LOST if look.text is None else SETTLED):
+            return False
+        keys, faults = ([], [look.problem]) if look.text is None else _read(look.text)
+        self._keys, self._taken = {key.digest: key for key in keys}, look
+        self.trouble = f"{FILE_VARIABLE}: {'; '.join(faults)}" if faults else None
         return True
 
 
-def _stamp(file: Path | None) -> tuple[int, int, int] | None:
-    if file is None:
-        return None
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+@dataclass(frozen=True)
+class _Look:
+    """What a file said; text: None where it could not be read."""
+
+    text: str | None
+    problem: str = ""
+
+
+def _look(file: Path) -> _Look:
+    try:
+        if file.exists() and not file.is_file():  # a pipe would hold up whoever reads it again
+            return _Look(None, f"{file} cannot be read: it is no plain file")
+        return _Look(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return _Look(None, f"{file} cannot be read: {error}")

@@ -10,11 +10,11 @@ import time
 from typing import Any
 
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import v2_codec as codec
 from serving.logs import fresh_id
 from serving.observe import HEADER, Requests, accepted
+from serving.parting import PartingProtocol
 from serving.v2_infer import ROUTE
 
 MOST = 2**16  # bytes of a body: parsing more would keep other requests waiting
@@ -73,8 +73,8 @@ class Lane:
         return [head % (len(text), kind, HEADER, identity.encode()), text]
 
 
-class LaneProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the lane in front. `with_lane` makes the class for one service."""
+class LaneProtocol(PartingProtocol):
+    """The service's protocol, the lane in front. `with_lane` makes the class for one service."""
 
     lane: Lane
 
@@ -89,7 +89,7 @@ class LaneProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         found = _URL.fullmatch(self.url) if self.parser.get_method() == b"POST" else None
         free = self.cycle is None or self.cycle.response_complete
-        if found is None or not free or not self.lane.open or self.flow.write_paused:
+        if found is None or not free or not self.lane.open or self.stopping or self.flow.write_paused:
             super().on_headers_complete()
             return
         self._model = found[1].decode()

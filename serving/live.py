@@ -75,6 +75,7 @@ class LiveService:
         self._unfit: set[str] = set()  # challengers for which no live state can be made
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tables: asyncio.Task[None] | None = None
+        self.warm = asyncio.Event()  # the models of the start have their states, or `problem` says why not
         predictors.observers.append(self._swapped)
 
     async def start(self) -> None:
@@ -256,6 +257,7 @@ class LiveService:
             await asyncio.sleep(MOMENT)
         await asyncio.to_thread(self._make, False)
         await asyncio.to_thread(self._settle)
+        self.warm.set()
         while True:
             await asyncio.sleep(self._options.refresh_seconds)
             try:

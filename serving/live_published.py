@@ -37,6 +37,9 @@ class _Restated(msgspec.Struct, tag="restated"):
     at: int
 
 
+_decode = msgspec.json.Decoder(_Section | _Restated).decode
+
+
 @dataclass(frozen=True)
 class History:
     """The newest published sections, oldest first, and when bars of some changed afterwards."""
@@ -84,28 +87,48 @@ class Published:
 def history(root: Path, horizon: str, keep: int) -> History:
     """The newest `keep` sections that any instance published. JournalError names a line that is damaged.
 
-    Of a section that two instances published, the first. Files before the days of these sections are deleted: the
-    prediction log has what was in them.
+    Of a section that two instances published, the first.
     """
-    decoder = msgspec.json.Decoder(_Section | _Restated)
     found: dict[int, _Section] = {}
     marks: list[_Restated] = []
+    oldest: date | None = None
+    for day, file in reversed(files(_folder(root, horizon))):
+        if len(found) >= keep and day != oldest:
+            break
+        oldest = day
+        for record in map(_decode, records(file)):
+            if isinstance(record, _Restated):
+                marks.append(record)
+            elif record.slot not in found or record.closed_at < found[record.slot].closed_at:
+                found[record.slot] = record
+    restated = {_slot(slot): _moment(mark.at) for mark in sorted(marks, key=lambda one: one.at) for slot in mark.slots}
+    return History([_section(horizon, found[slot]) for slot in sorted(found)[-keep:]], restated)
+
+
+def horizons(root: Path) -> list[str]:
+    """The horizons of which anything was published."""
+    return sorted(folder.name for folder in (root / "published").glob("*") if folder.is_dir())
+
+
+def everything(root: Path, horizon: str) -> list[SectionSignals]:
+    """All that is still on the disk, of every instance. JournalError names a line that is damaged."""
+    there = [record for _, file in files(_folder(root, horizon)) for record in map(_decode, records(file))]
+    return [_section(horizon, record) for record in there if isinstance(record, _Section)]
+
+
+def prune(root: Path, horizon: str, keep: int) -> None:
+    """Delete the files before the days of the newest `keep` sections, once the prediction log has what is in them."""
     there = files(_folder(root, horizon))
+    found: set[int] = set()
     oldest: date | None = None
     for day, file in reversed(there):
         if len(found) >= keep and day != oldest:
             break
         oldest = day
-        for record in map(decoder.decode, records(file)):
-            if isinstance(record, _Restated):
-                marks.append(record)
-            elif record.slot not in found or record.closed_at < found[record.slot].closed_at:
-                found[record.slot] = record
+        found |= {record.slot for record in map(_decode, records(file)) if isinstance(record, _Section)}
     for day, file in there:
         if oldest is not None and day < oldest:
             file.unlink(missing_ok=True)
-    restated = {_slot(slot): _moment(mark.at) for mark in sorted(marks, key=lambda one: one.at) for slot in mark.slots}
-    return History([_section(horizon, found[slot]) for slot in sorted(found)[-keep:]], restated)
 
 
 def _folder(root: Path, horizon: str) -> Path:

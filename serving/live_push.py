@@ -16,12 +16,12 @@ from quant.grid import Grid
 from quant.jumps import PAST, judge
 from quant.panel import Instants, instants
 from quant.validate import REASONS, validate
+from serving.bar_rules import broken
 from serving.live_bars import RECENT, LiveBars
 from serving.live_messages import PushedBar
 from serving.problems import LISTED, field_error, nearest
 
 EARLY = timedelta(seconds=2)  # that a sender's clock may be ahead of ours
-_FIELDS = {"null_key": "timestamp", "off_grid": "timestamp", "negative_volume": "volume"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def check(sent: Mapping[int, PushedBar], rules: Rules, bars: LiveBars, jumps: "J
     told = _reasons(rows[bad].tolist(), [names[at] for at in bad], stamps[bad], values[bad], rules.grid)
     told |= _repeated(rows[well].tolist(), [names[at] for at in well], stamps[well], values[well])
     for row, reason in told.items():
-        location = ["bars", row, *([_FIELDS[reason]] if reason in _FIELDS else [])]
-        refused[row] = field_error(location, f"{reason}: {REASONS[reason]}")
+        refused[row] = broken(["bars", row], reason, vars(sent[row]))
     ended = rules.grid.contains(stamps)
     ended[ended] = rules.grid.ends(stamps[ended]) <= np.datetime64((now + EARLY).replace(tzinfo=None), "us")
     for at in np.flatnonzero(~ended):

@@ -205,6 +205,7 @@ class Health(Message):
     uptime_seconds: float
     horizons: dict[str, HorizonHealth]
     log_problem: str | None = Field(description="why answers cannot be written to the prediction log")
+    keys_problem: str | None = Field(description="which lines of the API keys' file are no keys, or why it has none")
 
 
 class Live(Message):

@@ -55,7 +55,7 @@ class PredictionLog:
         self._put = 0  # rows: written by the event loop
         self._gone = 0  # rows: written by the thread
         self._there = 0  # rows that the helper has and has not told of
-        self._flushing = False  # whether the helper was asked to flush and has not told
+        self._asked: float | None = None  # when the helper was asked to flush, None where it has told
         self._again = 0.0  # when a helper may be started
         self._sent = 0.0  # when the helper was last sent a line
         self._writer = Writer(Lake(f"{store}/lake"), self._challenger, inputs=options.inputs)
@@ -157,14 +157,17 @@ class PredictionLog:
             while self._queue:  # nearly never twice: a slice is more than comes in a pause
                 self._send(helper)
             if ending:
-                helper.log.send_bytes(CLOSE)
-            elif due and not self._flushing:
-                helper.log.send_bytes(FLUSH)
-                self._flushing = True
+                helper.tell(CLOSE)
+            elif self._asked is not None:
+                if time.perf_counter() - self._asked > PATIENCE:
+                    raise TimeoutError  # it hangs
+            elif due:
+                helper.tell(FLUSH)
+                self._asked = time.perf_counter()
             while helper.log.poll(PATIENCE if ending else 0.0):
                 tally = _tally(helper.log.recv_bytes())
                 self._there -= tally.gone
-                self._flushing = False
+                self._asked = None
                 self._settle(tally)
         except (EOFError, OSError):
             self._ended(helper, ending)
@@ -179,14 +182,14 @@ class PredictionLog:
             self._there += rows
             size += len(line)
             lines.append(line)
-        helper.log.send_bytes(_pack(lines))
+        helper.give(_pack(lines))
         self._sent = time.perf_counter()
 
     def _ended(self, helper: Helper, ending: bool) -> None:
         """The helper is gone: what it had not told of is lost, and the log says how much."""
         self.helper = None
         status = helper.wait(PATIENCE if ending else 1.0)
-        lost, self._there, self._flushing = self._there, 0, False
+        lost, self._there, self._asked = self._there, 0, None
         if ending and not status:
             return  # what it could not write, `close` tells
         self._gone += lost

@@ -26,12 +26,12 @@ def unknown(connection: HTTPConnection) -> Problem | None:
 def refused(query: bytes, known: tuple[str, ...] = ()) -> Problem | None:
     """The refusal of a query string, None where all its parameters are known."""
     given = dict.fromkeys(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    there, faults = f"there are {', '.join(known)}" if known else "there is none", Faults()
+    there, faults = f"it takes {', '.join(known)}" if known else "it takes none", Faults()
 
     def wrong(name: str) -> dict[str, Any]:
         near = nearest(name, known)
         hint = f"did you mean {near!r}?" if near else there
-        return field_error(["query", name], f"no parameter {name!r} here; {hint}", near)
+        return field_error(["query", name], f"this route has no parameter {name!r}; {hint}", near)
 
     faults.each((name for name in given if name not in known), wrong)
     return refuse_fields("unknown-parameter", faults.errors, faults.count) if faults.count else None

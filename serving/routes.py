@@ -27,7 +27,8 @@ def _health(request: Request, predictors: Predictors) -> Health:
     newest = {name: moment(one.bars.newest) for name, one in state.live.horizons.items() if one.bars.newest is not None}
     kept = state.prediction_log
     trouble = kept.problem if kept is not None else None
-    return views.health(predictors, state.store, state.started_at, state.clock.now(), newest, trouble)
+    keys = state.access.ring.trouble if state.access.ring is not None else None
+    return views.health(predictors, state.store, state.started_at, state.clock.now(), newest, trouble, keys)
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -43,7 +44,7 @@ async def docs() -> HTMLResponse:
 
 
 @router.get("/health", tags=["health"])
-@router.get("/api/health", include_in_schema=False)
+@router.get("/api/health", tags=["health"])
 async def health(request: Request, predictors: Serving) -> Health:
     """Whether the process lives, and per horizon: bundle, since when, age of model and data. Always 200."""
     return _health(request, predictors)

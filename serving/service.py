@@ -20,6 +20,7 @@ from serving.evaluators import Evaluators
 from serving.keys import KeyRing
 from serving.limits import Gate
 from serving.live import LiveService
+from serving.live_relog import Relog
 from serving.live_shadow import BarsShadow
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
@@ -60,6 +61,7 @@ class Service:
     prediction_log: PredictionLog | None  # None: nothing is kept
     hub: Hub
     live: LiveService
+    relog: Relog
     bars_shadow: BarsShadow
     cache: Cache
     _followers: list[asyncio.Task[None]] = field(default_factory=list)
@@ -67,8 +69,8 @@ class Service:
     async def start(self) -> None:
         """Begin to follow the ledger and to write what is predicted."""
         await self.live.start()  # before the first model comes: it brings its live state with it
-        pause = self.options.follow_seconds
-        self._followers = [asyncio.create_task(one.follow(pause)) for one in (self.predictors, self.access)]
+        following = (self.predictors.follow(self.options.follow_seconds), self.access.follow(), self.relog.run())
+        self._followers = [asyncio.create_task(one) for one in following]
         if self.prediction_log is not None:
             self.prediction_log.start()
 
@@ -120,6 +122,9 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
         kept = PredictionLog(store, options.log, metrics, predictors.challengers.in_shadow)
         scorer.sinks.append(kept.put)
     hub = Hub(options.live.queue, metrics)
+    live = LiveService(store, predictors, scorer, clock, options.live, metrics, hub)
+    access = Access(keys, options.auth.requests_per_second)
+    access.observers.append(hub.end_uninvited)
     return Service(
         options=options,
         clock=clock,
@@ -128,7 +133,7 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
         metrics=metrics,
         audit=audit,
         predictors=predictors,
-        access=Access(keys, options.auth.requests_per_second),
+        access=access,
         gate=gate,
         turn=Turn(),
         reading=reading,
@@ -139,7 +144,8 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
         scorer=scorer,
         prediction_log=kept,
         hub=hub,
-        live=LiveService(store, predictors, scorer, clock, options.live, metrics, hub),
+        live=live,
+        relog=Relog(store, registry, live, clock, options.log, options.live.keep, metrics),
         bars_shadow=BarsShadow(predictors.challengers, scorer, clock, metrics),
         cache=Cache(options.live.cache_mib * 2**20),
     )

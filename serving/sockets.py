@@ -14,6 +14,8 @@ class Sockets(WebSocketsSansIOProtocol):
             self.writable.set()
             self._part()
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # refused in full: uvicorn would log an error of ours for each
 
     def keepalive_timeout(self) -> None:
         """End a reader that answers no ping."""

@@ -13,6 +13,8 @@ from serving.query import unknown
 
 SLOW = 1013  # WebSocket close code: try again later
 AWAY = 1001  # the service is going away
+POLICY = 1008  # its key ended
+WHY = {SLOW: "too slow: connect again", AWAY: "the service stops", POLICY: "this API key is not valid any more"}
 PARTING = 1.0  # seconds that a close may take
 
 router = APIRouter()
@@ -23,8 +25,9 @@ Filter = tuple[frozenset[str], frozenset[str]]  # horizons and symbols; an empty
 class Reader:
     """One socket's queue; lives on the event loop."""
 
-    def __init__(self, wanted: Filter, room: int) -> None:
+    def __init__(self, wanted: Filter, room: int, still: Callable[[], bool]) -> None:
         self.wanted = wanted
+        self.still = still  # whether its key is valid
         self.dropped = asyncio.Event()
         self.code = AWAY
         self._queue: asyncio.Queue[str] = asyncio.Queue(room)
@@ -57,8 +60,8 @@ class Hub:
         self._metrics = metrics
         metrics.stream_readers.set_function(lambda: len(self._readers))
 
-    def join(self, wanted: Filter) -> Reader:
-        reader = Reader(wanted, self._room)
+    def join(self, wanted: Filter, still: Callable[[], bool] = lambda: True) -> Reader:
+        reader = Reader(wanted, self._room, still)
         self._readers.add(reader)
         return reader
 
@@ -88,6 +91,12 @@ class Hub:
             self.leave(reader)
         return reached
 
+    def end_uninvited(self) -> None:
+        """Drop the readers whose key is not valid any more."""
+        for reader in [reader for reader in self._readers if not reader.still()]:
+            reader.drop(POLICY)
+            self.leave(reader)
+
     def close(self) -> None:
         """Say goodbye to everybody."""
         for reader in self._readers:
@@ -115,7 +124,7 @@ async def stream(
         await socket.send_denial_response(answer(problem, "/stream"))
         return
     await socket.accept()
-    reader = hub.join((frozenset(horizon), frozenset(symbol)))
+    reader = hub.join((frozenset(horizon), frozenset(symbol)), socket.state.still)
     works = (_send(socket, reader, live.hello(horizon)), _listen(socket), reader.dropped.wait())
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
@@ -128,10 +137,9 @@ async def stream(
             if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
                 raise ended
     if reader.dropped.is_set():
-        why = "too slow: connect again" if reader.code == SLOW else "the service stops"
         # Its socket is full, or gone: it is not waited for.
         with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-            await asyncio.wait_for(socket.close(reader.code, why), PARTING)
+            await asyncio.wait_for(socket.close(reader.code, WHY[reader.code]), PARTING)
 
 
 async def _send(socket: WebSocket, reader: Reader, hello: str) -> None:

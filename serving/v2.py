@@ -1,20 +1,41 @@
 """The Open Inference Protocol v2 but for `infer`: health, metadata, and the repository, which is the registry."""
 
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Request, Response
 
+from serving.bodies import whole
 from serving.depends import Serving
 from serving.messages import Live, Ready
 from serving.predictor import Predictor
 from serving.predictors import Predictors
 from serving.problems import documented
-from serving.v2_codec import OUTPUT
+from serving.v2_codec import OUTPUT, parse
 from serving.v2_infer import wrong_version
-from serving.v2_messages import IndexEntry, IndexRequest, ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
+from serving.v2_messages import (
+    ConfigTensor,
+    IndexEntry,
+    IndexRequest,
+    LoadRequest,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerMetadata,
+    Strict,
+    TensorMetadata,
+    UnloadRequest,
+)
 from serving.v2_tensors import ALL
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
+PLATFORM = "tenor_lightgbm"
+
+
+def _taking(kind: type[Strict]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself: clients send it without a content type, or not at all."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}
+
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -50,10 +71,24 @@ async def metadata(model: str, predictors: Serving, version: str | None = None) 
     return ModelMetadata(
         name=model,
         versions=[str(predictor.entry.number)],
-        platform="tenor_lightgbm",
+        platform=PLATFORM,
         inputs=[TensorMetadata(name=ALL, datatype="FP32", shape=[-1, len(factors)], parameters=told)],
         outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1])],
         parameters={"bundle": predictor.bundle.id},
+    )
+
+
+@router.get("/models/{model}/config", responses=documented(404, 503))
+@router.get("/models/{model}/versions/{version}/config", responses=documented(404, 503))
+async def config(model: str, request: Request, predictors: Serving, version: str | None = None) -> ModelConfig:
+    """What Triton's clients read of a model before they ask it: its tensors, and how many rows one request may have."""
+    predictor = _of(predictors.serving(model), model, version)
+    return ModelConfig(
+        name=model,
+        platform=PLATFORM,
+        max_batch_size=request.app.state.options.limits.rows,
+        input=[ConfigTensor(name=ALL, data_type="TYPE_FP32", dims=[len(predictor.bundle.factors)])],
+        output=[ConfigTensor(name=OUTPUT, data_type="TYPE_FP64", dims=[])],
     )
 
 
@@ -69,23 +104,33 @@ async def model_ready(model: str, predictors: Serving, response: Response, versi
     return ModelReady(name=model, ready=predictor is not None)
 
 
-@router.post("/repository/index", responses=documented(400, 415, 422))
-async def index(predictors: Serving, body: Annotated[IndexRequest | None, Body()] = None) -> list[IndexEntry]:
+@router.post("/repository/index", responses=documented(400, 422), openapi_extra=_taking(IndexRequest))
+async def index(request: Request, predictors: Serving) -> list[IndexEntry]:
     """Every horizon, with what serves it."""
+    asked = parse(await whole(request) or b"{}", IndexRequest)
     entries = [_entry(predictors, horizon) for horizon in predictors.horizons()]
-    return [entry for entry in entries if entry.state == "READY" or not (body and body.ready)]
+    return [entry for entry in entries if entry.state == "READY" or not asked.ready]
 
 
-@router.post("/repository/models/{model}/load", responses=documented(404, 409))
+@router.post(
+    "/repository/models/{model}/load", responses=documented(400, 404, 409, 422), openapi_extra=_taking(LoadRequest)
+)
 async def load(model: str, request: Request, predictors: Serving) -> ModelReady:
-    """Serve what the promotion ledger says, and follow it; idempotent. What serves keeps serving if that fails."""
+    """Serve what the promotion ledger says, and follow it; idempotent. What serves keeps serving if that fails.
+
+    A bundle is loaded as it was trained: a config or files of the client's are refused.
+    """
+    parse(await whole(request) or b"{}", LoadRequest)
     await predictors.load(model, by=request.state.caller)
     return ModelReady(name=model, ready=True)
 
 
-@router.post("/repository/models/{model}/unload", responses=documented(404))
+@router.post(
+    "/repository/models/{model}/unload", responses=documented(400, 404, 422), openapi_extra=_taking(UnloadRequest)
+)
 async def unload(model: str, request: Request, predictors: Serving) -> ModelReady:
     """Stop serving a horizon in this process until it is loaded again; requests in flight are answered."""
+    parse(await whole(request) or b"{}", UnloadRequest)
     await predictors.unload(model, by=request.state.caller)
     return ModelReady(name=model, ready=False)
 

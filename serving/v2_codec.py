@@ -2,19 +2,33 @@
 
 import json
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 import numpy as np
 
-from serving.problems import Problem, refuse_fields
-from serving.v2_messages import InferRequest, InferResponse, OutputTensor
+from serving.problems import Problem, nearest, refuse_fields
+from serving.v2_messages import (
+    IndexRequest,
+    InferRequest,
+    InferResponse,
+    LoadRequest,
+    OutputTensor,
+    Strict,
+    UnloadRequest,
+)
 from serving.v2_tensors import matrix, misread, tensor_error
 
 OUTPUT = "predictions"
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
-_decoder = msgspec.json.Decoder(InferRequest)
+UNKNOWN = "Object contains unknown field `"  # as msgspec says it
+
+S = TypeVar("S", bound=Strict)
+_decoders: dict[type, Any] = {
+    kind: msgspec.json.Decoder(kind) for kind in (InferRequest, LoadRequest, UnloadRequest, IndexRequest)
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,14 +43,18 @@ def decode(body: bytes, json_size: bytes | None) -> tuple[InferRequest, memoryvi
             why = f"inference-header-content-length is {json_size.decode('latin-1')!r}, the body has {size} bytes"
             raise Problem(400, "not-json", why)
         size = int(json_size)
-    text = body if size == len(body) else body[:size]
-    try:
-        request = _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise _invalid(error, _loads(text)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = _with_nan(text)
+    request = parse(body if size == len(body) else body[:size], InferRequest)
     return request, memoryview(body)[size:]
+
+
+def parse(text: bytes, kind: type[S]) -> S:
+    """A message of the protocol. Problem 400 for what is not JSON, 422 for another message, naming the key at fault."""
+    try:
+        return _decoders[kind].decode(text)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, _loads(text), kind) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _with_nan(text, kind)
 
 
 def rows(request: InferRequest, behind: memoryview, factors: tuple[str, ...], most: int) -> np.ndarray:
@@ -82,13 +100,13 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
     return plain
 
 
-def _with_nan(text: bytes) -> InferRequest:
+def _with_nan(text: bytes, kind: type[S]) -> S:
     """Python's and NVIDIA's clients write NaN and Infinity, which JSON does not know: read them as they are meant."""
     sent = _loads(text)
     try:
-        return msgspec.convert(sent, InferRequest)
+        return msgspec.convert(sent, kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error, sent) from error
+        raise _invalid(error, sent, kind) from error
 
 
 def _loads(text: bytes) -> Any:
@@ -98,9 +116,24 @@ def _loads(text: bytes) -> Any:
         raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
 
 
-def _invalid(error: msgspec.ValidationError, sent: Any) -> Problem:
+def _invalid(error: msgspec.ValidationError, sent: Any, kind: type[Strict]) -> Problem:
     """msgspec writes "Expected `int`, got `str` - at `$.inputs[0].shape[...]`"."""
-    detail, _, where = str(error).partition(" - at `$")
+    detail, found, where = str(error).rpartition(" - at `$")
+    if not found:  # at the top
+        detail, where = where, ""
     path = where.rstrip("`").replace("[...]", "").replace("[", ".").replace("]", "")
     location: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".") if part]
-    return misread(location, detail, sent)
+    if not detail.startswith(UNKNOWN):
+        return misread(location, detail, sent)
+    name, known = detail[len(UNKNOWN) :].rstrip("`"), _keys_at(kind, location)
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}" if known else "it takes none"
+    why = f"no key {name!r} here, which would change nothing; {hint}"
+    return refuse_fields("invalid-request", [tensor_error([*location, name], why, near)])
+
+
+def _keys_at(kind: Any, location: Sequence[str | int]) -> tuple[str, ...]:
+    """What the message, or the part of it at a location, may say."""
+    for part in location:
+        kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(kind)[part]
+    return kind.__struct_fields__

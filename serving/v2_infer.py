@@ -11,7 +11,7 @@ from quant.bundle import BundleError
 from serving import v2_codec as codec
 from serving.problems import Problem, documented
 from serving.query import refused
-from serving.v2_messages import InferRequest, InferResponse
+from serving.v2_messages import IndexRequest, InferRequest, InferResponse, LoadRequest, UnloadRequest
 
 ROUTE: Final = "/v2/models/{model}/infer"
 VERSION_ROUTE: Final = "/v2/models/{model}/versions/{version}/infer"
@@ -101,8 +101,9 @@ async def _read(receive: Receive) -> bytes | None:
 def document(app: FastAPI) -> None:
     """Put the route into the OpenAPI document, its messages from the very types that parse them."""
     made = app.openapi
-    (asked, answered), schemas = msgspec.json.schema_components(
-        [InferRequest, InferResponse], ref_template="#/components/schemas/{name}"
+    (asked, answered, *_), schemas = msgspec.json.schema_components(
+        [InferRequest, InferResponse, IndexRequest, LoadRequest, UnloadRequest],
+        ref_template="#/components/schemas/{name}",
     )
     example = {"inputs": [{"name": "factors", "shape": [1, 2], "datatype": "FP32", "data": [[0.1, None]]}]}
 

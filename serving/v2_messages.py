@@ -8,7 +8,32 @@ from pydantic import BaseModel
 Value = float | None  # JSON has no NaN: null is a missing value
 
 
-class Tensor(msgspec.Struct):
+class Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A part of a request: what it says and we do not know is refused by its name."""
+
+
+class TensorParameters(Strict, frozen=True):
+    """content_type: what MLServer's clients say of numbers and of columns; it is how they are read anyway."""
+
+    binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    content_type: Literal["np", "pd"] | None = None
+
+
+class WantedParameters(Strict, frozen=True):
+    """How an output is wanted: as bytes, or in the JSON; None: as the request says."""
+
+    binary_data: bool | None = None
+    content_type: Literal["np", "pd"] | None = None
+
+
+class InferParameters(Strict, frozen=True):
+    """How the outputs are wanted that say nothing themselves."""
+
+    binary_data_output: bool = False
+    content_type: Literal["np", "pd"] | None = None
+
+
+class Tensor(Strict, frozen=True):
     """One input: all factors `[N, F]` in the model's order, named `factors`, or one factor `[N]` or `[N, 1]` by name.
 
     Its values are in `data`, flat or by row, null where missing, or behind the JSON: then `parameters.binary_data_size`
@@ -18,30 +43,58 @@ class Tensor(msgspec.Struct):
     name: str
     shape: list[Annotated[int, msgspec.Meta(ge=0)]]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: TensorParameters = TensorParameters()
     data: list[Value | list[Value]] | None = None
 
 
-class Wanted(msgspec.Struct):
+class Wanted(Strict, frozen=True):
     """One output, which there is: `predictions`. parameters: `binary_data: true` for bytes instead of JSON."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: WantedParameters = WantedParameters()
 
 
-class InferRequest(msgspec.Struct):
+class InferRequest(Strict, frozen=True):
     """Rows to predict. parameters: `binary_data_output: true` for bytes instead of JSON."""
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: InferParameters = InferParameters()
     outputs: list[Wanted] = []
 
     @property
     def binary(self) -> bool:
         """Whether the answer is wanted as bytes."""
-        by_default = self.parameters.get("binary_data_output", False)
-        return bool(self.outputs[0].parameters.get("binary_data", by_default) if self.outputs else by_default)
+        told = self.outputs[0].parameters.binary_data if self.outputs else None
+        return self.parameters.binary_data_output if told is None else told
+
+
+class NoParameters(Strict, frozen=True):
+    """There are none."""
+
+
+class LoadRequest(Strict, frozen=True):
+    """A bundle is loaded as it was trained: a config or files of the client's are refused."""
+
+    parameters: NoParameters = NoParameters()
+
+
+class UnloadParameters(Strict, frozen=True):
+    """unload_dependents: no model has any."""
+
+    unload_dependents: bool = False
+
+
+class UnloadRequest(Strict, frozen=True):
+    """What clients send to unload."""
+
+    parameters: UnloadParameters = UnloadParameters()
+
+
+class IndexRequest(Strict, frozen=True):
+    """Which models to list."""
+
+    ready: bool = False
 
 
 class OutputTensor(msgspec.Struct, omit_defaults=True):
@@ -92,17 +145,29 @@ class ModelMetadata(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+class ConfigTensor(BaseModel):
+    """One input or output as Triton configures it; dims without the number of rows."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class ModelConfig(BaseModel):
+    """What Triton's clients read of a model before they ask it."""
+
+    name: str
+    platform: str
+    max_batch_size: int
+    input: list[ConfigTensor]
+    output: list[ConfigTensor]
+
+
 class ModelReady(BaseModel):
     """Whether requests to the model are answered."""
 
     name: str
     ready: bool
-
-
-class IndexRequest(BaseModel):
-    """Which models to list."""
-
-    ready: bool = False
 
 
 class IndexEntry(BaseModel):

@@ -25,14 +25,15 @@ def matrix(inputs: Sequence[Tensor], behind: memoryview, factors: Sequence[str],
     """
     arrays, first = [], 0
     for at, tensor in enumerate(inputs):
-        size = tensor.parameters.get("binary_data_size")
-        if size is not None and (type(size) is not int or not 0 <= size <= len(behind) - first):
+        size = tensor.parameters.binary_data_size
+        if size is not None and size > len(behind) - first:
             why = f"binary_data_size is {size}, {len(behind) - first} bytes are left behind the JSON"
             raise _refused(at, "parameters", why)
         arrays.append(_array(at, tensor, None if size is None else behind[first : first + size], factors, most))
         first += size or 0
     if first != len(behind):
-        raise Problem(422, "wrong-tensors", f"{len(behind) - first} bytes behind the JSON belong to no input")
+        why = f"{len(behind) - first} bytes behind the JSON belong to no input: each says its binary_data_size"
+        raise refuse_fields("wrong-tensors", [tensor_error(["inputs"], why)])
     if len(arrays) == 1 and arrays[0].shape[1] == len(factors):
         name = inputs[0].name
         if name != ALL and (name not in factors or len(factors) > 1):
@@ -109,7 +110,9 @@ def _joined(inputs: Sequence[Tensor], arrays: Sequence[np.ndarray], factors: Seq
         wrong,
     )
     if missing := [name for name in factors if name not in given]:
-        why = f"send one tensor [rows, {len(factors)}], or one for each factor: {', '.join(missing[:10])} are missing"
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        lacking = f"{', '.join(missing[:10])}{more} {'is' if len(missing) == 1 else 'are'} missing"
+        why = f"send one tensor [rows, {len(factors)}], or one for each factor: {lacking}"
         faults.add([tensor_error(["inputs"], why)], 1)
     faults.refuse("wrong-tensors")
     return np.concatenate([arrays[given[name]] for name in factors], axis=1)

@@ -17,6 +17,7 @@ def health(
     now: datetime,
     newest: Mapping[str, datetime],
     log_problem: str | None,
+    keys_problem: str | None,
 ) -> Health:
     """`degraded`: something serves, but a newest bundle is refused; `empty`: nothing serves. newest: bar by horizon."""
     horizons = {name: _horizon(predictors, name, now, newest.get(name)) for name in predictors.horizons()}
@@ -33,6 +34,7 @@ def health(
         uptime_seconds=(now - started_at).total_seconds(),
         horizons=horizons,
         log_problem=log_problem,
+        keys_problem=keys_problem,
     )
 
 

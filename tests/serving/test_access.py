@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,8 +13,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from defs.cli import main
 from quant.bundle import Bundle
@@ -171,7 +172,54 @@ def test_the_stream_wants_a_key_too_and_the_log_never_has_it(
             assert socket.subprotocol is None
             assert json.loads(socket.recv(timeout=10))["type"] == "hello"
     assert '"logger": "uvicorn.error"' in written.getvalue()
+    assert '"level": "error"' not in written.getvalue()  # a refused client is no fault of ours
     assert secret not in written.getvalue()
+
+
+def test_the_last_key_of_the_file_ends_too_and_the_service_says_why_nobody_is_let_in(
+    registry: Registry, tmp_path: Path, serve: Serve, secrets: dict
+) -> None:
+    file, (secret, key) = tmp_path / "keys", secrets["read"]
+    file.write_text(key.line())
+    with (
+        serve(tmp_path, keys=KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(file)})) as url,
+        httpx.Client(base_url=url, headers=bearer(secret)) as client,
+        connect(f"{url.replace('http', 'ws')}/stream", additional_headers=bearer(secret)) as socket,
+    ):
+        until_ready(client)
+        assert client.get("/health").json()["keys_problem"] is None
+        file.write_text("")
+        waited = until(lambda: client.get("/models").status_code == 401)
+        assert waited < 5
+        for headers in ({}, bearer(secret)):
+            told = client.get("/health", headers=headers)
+            assert (told.status_code, told.json()["type"]) == (401, "urn:tenor:problem:no-keys")
+            assert told.json()["detail"].startswith("no API key is valid here now")
+            assert str(tmp_path) not in told.text
+        assert client.post("/v2/models/5m/infer", json={"inputs": []}).status_code == 401
+        assert client.get("/ready").status_code == 200
+        with pytest.raises(ConnectionClosed) as ended:
+            recv_all(socket)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1008
+        file.write_text(key.line() + "\nmore:read:oops")
+        until(lambda: client.get("/models").status_code == 200)
+        assert "line 2 (more)" in client.get("/health").json()["keys_problem"]
+
+
+def recv_all(socket: ClientConnection) -> None:
+    """Until the socket is closed; at most ten messages."""
+    for _ in range(10):
+        socket.recv(timeout=5)
+
+
+def until(done: Callable[[], bool]) -> float:
+    """Seconds until it is so."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
+    return time.monotonic() - began
 
 
 # -- without keys --------------------------------------------------------------------------------------------------
@@ -311,9 +359,4 @@ def test_tenor_keys_tells_a_wrong_word(words: list[str], told: str, capsys: pyte
 
 
 def until_ready(client: httpx.Client) -> None:
-    import time
-
-    until = time.monotonic() + 30
-    while client.get("/ready").status_code != 200:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: client.get("/ready").status_code == 200)

@@ -129,15 +129,15 @@ def test_wrong_bars_of_the_other_horizon_are_named_with_their_place(
         inference.predict_bars("5m", bars, at={"1h": hours.with_columns(timestamp=pl.col("timestamp") + late)})
     [error] = caught.value.problem["errors"]
     assert (error["field"], error["pointer"]) == ("at.1h[5].timestamp", "#/at/1h/5/timestamp")
-    with pytest.raises(InferenceError, match="reads no horizon '1d', only 1h"):
+    with pytest.raises(InferenceError, match="reads no bars of horizon '1d', only of 1h"):
         inference.predict_bars("5m", bars, at={"1d": hours})
     low = pl.when(pl.int_range(pl.len()) == 2).then(pl.col("low") / 2).otherwise("high")
-    with pytest.raises(InferenceError, match=r"at\.1h\[\d+\]: "):
+    with pytest.raises(InferenceError, match=r"at\.1h\[\d+\]\.high: "):
         inference.predict_bars("5m", bars, at={"1h": hours.with_columns(high=low)})
 
 
 def test_a_model_that_reads_no_other_horizon_takes_none(url: str, bars: pl.DataFrame, hours: pl.DataFrame) -> None:
-    with Inference(url) as plain, pytest.raises(InferenceError, match="reads no horizon '1h', none"):
+    with Inference(url) as plain, pytest.raises(InferenceError, match="reads no bars of horizon '1h', nor of any"):
         plain.predict_bars("5m", bars, at={"1h": hours})
 
 

@@ -1,11 +1,13 @@
 """API keys: known by their hash, told by their line, ended by their file."""
 
 import hashlib
+import math
+import os
 from pathlib import Path
 
 import pytest
 
-from serving.keys import KeyRing, KeysError, new, parse
+from serving.keys import LOOK, LOST, SETTLED, Key, KeyRing, KeysError, new, parse
 
 
 def test_a_key_is_known_by_the_sha256_of_its_secret_alone() -> None:
@@ -55,17 +57,109 @@ def test_keys_come_from_one_place(tmp_path: Path) -> None:
         KeyRing.from_environment({"TENOR_API_KEYS": ""})
 
 
-def test_a_key_removed_from_the_file_ends_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
-    (kept, kept_key), (leaked, leaked_key) = new("kept", frozenset({"read"})), new("leaked", frozenset({"read"}))
-    file = tmp_path / "keys"
-    file.write_text(f"{kept_key.line()}\n{leaked_key.line()}\n")
-    ring = KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(file)})
-    assert ring is not None
-    assert ring.refresh() is False
-    file.write_text(kept_key.line())
-    assert ring.refresh() is True
-    assert (ring.find(kept), ring.find(leaked)) == (kept_key, None)
-    file.write_text("kept:read:oops")
-    with pytest.raises(KeysError, match="line 1"):
-        ring.refresh()
-    assert ring.find(kept) == kept_key
+class File:
+    """A file of keys and the ring that follows it, looked at once a second of made-up time."""
+
+    def __init__(self, path: Path, *lines: str) -> None:
+        self.path, self.now = path, 0.0
+        self.write(*lines)
+        ring = KeyRing.from_environment({"TENOR_API_KEYS_FILE": str(path)})
+        assert ring is not None
+        self.ring = ring
+
+    def write(self, *lines: str) -> None:
+        self.path.write_text("".join(f"{line}\n" for line in lines))
+
+    def wait(self, seconds: float) -> int:
+        """How often something was taken up meanwhile."""
+        found = 0
+        for _ in range(math.ceil(seconds / LOOK)):
+            self.now += LOOK
+            found += self.ring.refresh(self.now)
+        return found
+
+
+@pytest.fixture
+def two() -> list[tuple[str, Key]]:
+    return [new("kept", frozenset({"read"})), new("leaked", frozenset({"read"}))]
+
+
+def test_a_key_ends_when_its_line_goes_the_last_one_too(tmp_path: Path, two: list[tuple[str, Key]]) -> None:
+    (kept, kept_key), (leaked, leaked_key) = two
+    file = File(tmp_path / "keys", kept_key.line(), leaked_key.line())
+    assert file.wait(60) == 0
+    file.write(kept_key.line())
+    assert file.wait(SETTLED + LOOK) == 1
+    assert (file.ring.find(kept), file.ring.find(leaked)) == (kept_key, None)
+    assert file.ring.trouble is None
+    for rest in ([], ["# nobody any more"]):
+        file.write(*rest)
+        assert file.wait(SETTLED + LOOK) == 1
+        assert file.ring.find(kept) is None
+        assert "there is no key in it" in (file.ring.trouble or "")
+    file.write(leaked_key.line())
+    assert file.wait(SETTLED + LOOK) == 1
+    assert (file.ring.find(kept), file.ring.find(leaked)) == (None, leaked_key)
+
+
+def test_a_line_that_is_wrong_is_no_key_and_the_others_hold(tmp_path: Path, two: list[tuple[str, Key]]) -> None:
+    (kept, kept_key), (leaked, leaked_key) = two
+    file = File(tmp_path / "keys", kept_key.line(), leaked_key.line())
+    file.write("leaked:read:oops", kept_key.line(), f"again:admin:{kept_key.digest}", f"kept:admin:{'0' * 64}")
+    assert file.wait(SETTLED + LOOK) == 1
+    assert (file.ring.find(kept), file.ring.find(leaked)) == (kept_key, None)  # and not the admin that came second
+    assert "line 1 (leaked): the third part must be the SHA-256" in (file.ring.trouble or "")
+    assert file.wait(60) == 0, "told once, not at every look"
+
+
+def test_a_file_that_is_just_being_saved_ends_no_key(tmp_path: Path, two: list[tuple[str, Key]]) -> None:
+    kept, kept_key = two[0]
+    file = File(tmp_path / "keys", kept_key.line())
+    for half in ("", kept_key.line()[:40], kept_key.line() + "\nmore:re"):
+        file.path.write_text(half)
+        assert file.wait(LOOK) == 0
+        assert file.ring.find(kept) == kept_key
+    file.write(kept_key.line())
+    assert file.wait(60) == 0
+    assert file.ring.find(kept) == kept_key
+
+
+@pytest.mark.parametrize("how", ["deleted", "a folder in its place", "a pipe in its place", "no text"])
+def test_a_lost_file_ends_its_keys_after_ten_seconds_until_it_is_back(
+    how: str, tmp_path: Path, two: list[tuple[str, Key]]
+) -> None:
+    kept, kept_key = two[0]
+    file = File(tmp_path / "keys", kept_key.line())
+    file.path.unlink()
+    if how == "a folder in its place":
+        file.path.mkdir()
+    elif how == "a pipe in its place":
+        os.mkfifo(file.path)
+    elif how == "no text":
+        file.path.write_bytes(b"\xff\xfe")
+    file.wait(LOST)
+    assert file.ring.find(kept) == kept_key
+    file.wait(2 * LOOK)
+    assert file.ring.find(kept) is None
+    assert "cannot be read" in (file.ring.trouble or "")
+    assert str(file.path) in (file.ring.trouble or "")
+    if how == "a folder in its place":
+        file.path.rmdir()
+    else:
+        file.path.unlink(missing_ok=True)
+    file.write(kept_key.line())
+    file.wait(SETTLED + LOOK)
+    assert file.ring.find(kept) == kept_key
+    assert file.ring.trouble is None
+
+
+def test_a_file_lost_for_a_moment_ends_no_key(tmp_path: Path, two: list[tuple[str, Key]]) -> None:
+    kept, kept_key = two[0]
+    file = File(tmp_path / "keys", kept_key.line())
+    for _ in range(5):  # the time without it is counted anew
+        file.path.unlink()
+        file.wait(LOST - 2)
+        assert file.ring.find(kept) == kept_key
+        file.write(kept_key.line())
+        file.wait(1)
+        assert file.ring.find(kept) == kept_key

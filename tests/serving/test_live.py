@@ -137,8 +137,9 @@ def test_bars_at_fault_are_named_and_the_others_are_taken(
     bad = [
         ({**bar, "symbol": "AAB"}, "symbol", "is not a symbol of this horizon"),
         ({**bar, "timestamp": minute}, "timestamp", "off_grid"),
-        ({**bar, "high": bar["low"] * 0.9}, "bars[{}]", "ohlc_order"),
-        ({**bar, "close": None}, "bars[{}]", "null_price"),
+        ({**bar, "high": bar["low"] * 0.9}, "bars[{}].high", "ohlc_order"),
+        ({**bar, "close": None}, "bars[{}].close", "null_price"),
+        ({**bar, "open": 0, "close": -1}, "bars[{}].open", "non_positive: a price is zero or below (open, close)"),
         ({**bar, "volume": -1}, "volume", "negative_volume"),
         ({**bar, "vwap": 3.0}, "vwap", "have no column 'vwap'"),
         ({**bar, "timestamp": future}, "timestamp", "has not ended"),
@@ -164,7 +165,8 @@ def test_bars_at_fault_are_named_and_the_others_are_taken(
     assert (again["new"], again["same"]) == (0, len(good))
     twice = live.post("/bars", json={"horizon": "5m", "bars": [good[0], good[0]]}).json()
     assert (twice["same"], twice["refused"][0]["row"]) == (1, 0)
-    assert "duplicate" in twice["refused"][0]["detail"]
+    assert twice["refused"][0]["detail"].startswith("duplicate: ")
+    assert twice["refused"][0]["field"] == "bars[0].timestamp"
 
 
 def test_pages_of_data_and_features_hold_every_bar_once_from_memory_and_tables(

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from resources.journal import JournalError
 from resources.registry import Registry
-from serving.live_published import Published, history
+from serving.live_published import Published, everything, history, prune
 from serving.live_section import SectionSignals
 from serving.options import read
 from serving.record import Scored
@@ -207,6 +207,8 @@ def test_files_of_days_before_the_sections_that_are_held_are_deleted(tmp_path: P
     for day in range(4):
         keep(tmp_path, *(section(100 * day + number, closed_at=AT + timedelta(days=day)) for number in range(3)))
     assert len(told(tmp_path, 5)) == 5
+    assert len(everything(tmp_path, "5m")) == 12
+    prune(tmp_path, "5m", 5)
     days = sorted(file.name[:10] for file in (tmp_path / "published" / "5m").iterdir())
     assert days == [str(date(2026, 1, 5) + timedelta(days=day)) for day in (2, 3)]
     assert len(told(tmp_path, 5)) == 5

@@ -31,6 +31,7 @@ from resources.inference import Inference
 from resources.lake import Lake
 from resources.registry import Registry
 from resources.sources import open_source
+from serving import data, predict, routes, v2
 from serving.access import PROBES
 from serving.app import create_app
 from serving.keys import ROLES
@@ -76,6 +77,8 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 def test_every_route_says_what_it_does_who_may_call_it_and_refuses_with_problem_documents(
     document: dict[str, Any],
 ) -> None:
+    told = {name for name, _ in operations(document)}
+    assert {"GET /health", "GET /api/health", "POST /v2/models/{model}/infer", "GET /v2/models/{model}/config"} <= told
     for name, operation in operations(document):
         assert operation["summary"], name
         assert operation["description"], name
@@ -103,6 +106,13 @@ def test_every_body_is_typed_and_its_examples_are_what_its_schema_takes(document
             validator.validate(example)
         bodies += 1
     assert bodies >= 5
+
+
+def test_what_the_service_answers_to_it_also_documents(document: dict[str, Any]) -> None:
+    pages = {"/", "/docs", "/v2/"}  # for people, and another spelling
+    paths = {route.path for part in (routes, predict, v2, data) for route in part.router.routes}  # type: ignore[attr-defined]
+    assert {"/health", "/v2", "/predict", "/api/data/{symbol}"} <= paths
+    assert paths - pages <= document["paths"].keys()
 
 
 def examples(content: dict[str, Any], document: dict[str, Any]) -> Iterator[Any]:

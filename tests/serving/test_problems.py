@@ -124,16 +124,34 @@ def test_a_bar_off_the_grid_is_named_with_its_row(inference: Inference, bars: pl
 def test_a_bar_sent_twice_is_named_with_its_row(inference: Inference, bars: pl.DataFrame) -> None:
     with pytest.raises(InferenceError, match="sent before") as caught:
         inference.predict_bars("5m", pl.concat([bars, bars.head(1)]))
-    assert caught.value.problem["errors"][0]["row"] == bars.height
+    [error] = caught.value.problem["errors"]
+    assert (error["row"], error["field"]) == (bars.height, f"bars[{bars.height}].timestamp")
 
 
-def test_a_bar_whose_high_is_below_its_low_is_named(inference: Inference, bars: pl.DataFrame) -> None:
-    turned = pl.when(pl.int_range(pl.len()) == 7).then(pl.col("low") / 2).otherwise("high")
-    with pytest.raises(InferenceError, match=r"bars\[7\]: ohlc_order: high is not the highest") as caught:
-        inference.predict_bars("5m", bars.with_columns(high=turned))
+ORDER = "ohlc_order: high is not the highest or low not the lowest price"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "field"),
+    [
+        ({"high": pl.col("low") / 2}, f"{ORDER} (high, low)", "high"),
+        ({"low": pl.col("high") + 1}, f"{ORDER} (high, low)", "high"),
+        ({"open": pl.col("high") + 1}, ORDER, "high"),
+        ({"close": pl.lit(0.0)}, "non_positive: a price is zero or below", "close"),
+        ({"open": pl.lit(-1.0), "low": pl.lit(-1.0)}, "non_positive: a price is zero or below (open, low)", "open"),
+        ({"volume": pl.lit(-1.0)}, "negative_volume: the volume is below zero", "volume"),
+    ],
+)  # fmt: skip
+def test_a_bar_that_breaks_a_rule_is_told_by_its_fields(
+    inference: Inference, bars: pl.DataFrame, changes: dict[str, pl.Expr], told: str, field: str
+) -> None:
+    here = pl.int_range(pl.len()) == 7
+    wrong = bars.with_columns(**{name: pl.when(here).then(value).otherwise(name) for name, value in changes.items()})
+    with pytest.raises(InferenceError) as caught:
+        inference.predict_bars("5m", wrong)
     assert caught.value.problem["status"] == 422
     [error] = caught.value.problem["errors"]
-    assert (error["row"], error["pointer"]) == (7, "#/bars/7")
+    assert (error["row"], error["pointer"], error["detail"]) == (7, f"#/bars/7/{field}", told)
 
 
 def test_a_column_that_the_expressions_read_must_be_sent(

@@ -1,6 +1,7 @@
 """What a query or a tensor says and the service does not know is refused by its name, never ignored."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,10 @@ def errors(answer: httpx.Response) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_every_route_refuses_a_parameter_that_it_does_not_know(client: httpx.Client, method: str, path: str) -> None:
     path = path.format(horizon="5m", model="5m", version="1", symbol="AAA")
-    needed = {"horizon": "5m"} if path.startswith("/api/") else {}
+    needed = {"horizon": "5m"} if path.startswith(("/api/data", "/api/features")) else {}
     found = errors(client.request(method, path, params={**needed, "whatever": "1"}))
     assert [error["field"] for error in found] == ["query.whatever"]
+    assert re.fullmatch(r"this route has no parameter 'whatever'; it takes [a-z_, ]+", found[0]["detail"])
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,16 @@ def test_a_value_that_is_no_number_is_named_by_row_and_column(
 ) -> None:
     [error] = errors(client.post("/v2/models/5m/infer", json=tensor(data, [2, 3])))
     assert (error["field"], error["row"], error.get("column")) == (field, row, column)
+
+
+def test_factors_without_a_tensor_are_named(client: httpx.Client, bundles: list[Bundle]) -> None:
+    first, second, third = bundles[0].factors
+    sent = {"shape": [1], "datatype": "FP32", "data": [1.0]}
+    for given, told in (([first, second], f"{third} is missing"), ([first], f"{second}, {third} are missing")):
+        body = {"inputs": [{"name": name, **sent} for name in given]}
+        [error] = errors(client.post("/v2/models/5m/infer", json=body))
+        assert error["field"] == "inputs"
+        assert error["detail"].endswith(told)
 
 
 def test_a_tensor_of_all_factors_has_the_name_that_the_metadata_gives(client: httpx.Client) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import lightgbm as lgb
@@ -15,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from quant.bundle import Bundle
 from resources.inference import Inference
 from resources.registry import Registry
+from serving.options import read
 from tests.serving.conftest import Serve
 
 
@@ -158,13 +160,111 @@ def test_bodies_that_are_no_requests_are_refused(web: httpx.Client) -> None:
     assert status(b"{}") == 422
     assert status(good, inference_header_content_length="many") == 400
     assert status(good, inference_header_content_length=str(len(good) + 1)) == 400
-    assert status(good + b"xx", inference_header_content_length=str(len(good))) == 422
+    behind = {"content": good + b"xx", "headers": {"inference-header-content-length": str(len(good))}}
+    refused = web.post("/v2/models/5m/infer", **behind)  # type: ignore[arg-type]
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert (error["field"], error["pointer"]) == ("inputs", "#/inputs")
+    assert error["detail"].startswith("2 bytes behind the JSON belong to no input")
     assert status(good, content_encoding="br") == 415
     assert status(good, content_encoding="gzip") == 400
     assert status(gzip.compress(good)[:-9], content_encoding="gzip") == 400
     bomb = gzip.compress(b" " * (33 * 2**20))
     assert len(bomb) < 2**20
     assert status(bomb, content_encoding="gzip") == 413
+
+
+SENT = {"name": "factors", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "near"),
+    [
+        ({"inputs": [SENT], "foo": 1}, "foo", None),
+        ({"inputs": [SENT], "output": []}, "output", "outputs"),
+        ({"inputs": [{**SENT, "foo": 1}]}, "inputs[0].foo", None),
+        ({"inputs": [{**SENT, "parameters": {"shared_memory_region": "x"}}]},
+         "inputs[0].parameters.shared_memory_region", None),
+        ({"inputs": [{**SENT, "parameters": {"binary_data_sizes": 4}}]},
+         "inputs[0].parameters.binary_data_sizes", "binary_data_size"),
+        ({"inputs": [{**SENT, "parameters": {"content_type": "datetime"}}]},
+         "inputs[0].parameters.content_type", None),
+        ({"inputs": [SENT], "outputs": [{"name": "predictions", "parameters": {"classification": 2}}]},
+         "outputs[0].parameters.classification", None),
+        ({"inputs": [SENT], "outputs": [{"name": "predictions", "x - at `$.y": 2}]}, "outputs[0].x - at `$.y", None),
+        ({"inputs": [SENT], "parameters": {"priority": 2}}, "parameters.priority", None),
+        ({"inputs": [SENT], "parameters": {"binary_data_output": "false"}}, "parameters.binary_data_output", None),
+    ],
+)  # fmt: skip
+def test_what_a_request_says_and_we_do_not_honour_is_refused_by_its_name(
+    web: httpx.Client, body: dict[str, Any], field: str, near: str | None
+) -> None:
+    with_nan = json.dumps(body).replace("[1, 2, 3]", "[1, NaN, 3]")  # the other of the two ways JSON is read
+    for content in (json.dumps(body), with_nan):
+        refused = web.post("/v2/models/5m/infer", content=content)
+        assert refused.status_code == 422
+        [error] = refused.json()["errors"]
+        assert (error["field"], error.get("nearest")) == (field, near)
+        assert "row" not in error
+
+
+def test_requests_as_the_clients_of_mlserver_write_them_are_read(web: httpx.Client) -> None:
+    plain = web.post("/v2/models/5m/infer", json={"inputs": [SENT]}).json()["outputs"]
+    numpy = {"parameters": {"content_type": "np"}}
+    for body in ({"inputs": [{**SENT, **numpy}]}, {"inputs": [SENT], **numpy, "id": "mine", "outputs": []}):
+        assert web.post("/v2/models/5m/infer", json=body).json()["outputs"] == plain
+
+
+def test_tritonclient_is_told_what_it_asked_in_vain(
+    client: triton.InferenceServerClient, bundles: list[Bundle]
+) -> None:
+    sent = [tensor(rows(bundles[0]), True)]
+    for asked, told in (
+        ({"timeout": 5}, "parameters.timeout: no key 'timeout' here"),
+        ({"priority": 1}, "parameters.priority"),
+        ({"sequence_id": 7}, "parameters.sequence_"),
+        ({"parameters": {"mine": 1}}, "parameters.mine"),
+    ):
+        with pytest.raises(InferenceServerException, match=told) as caught:
+            client.infer("5m", sent, **asked)
+        assert caught.value.status() == "422"
+    for more, told in (
+        ({"config": "{}"}, "parameters.config: no key 'config' here, which would change nothing; it takes none"),
+        ({"config": "{}", "files": {"file:1/model.txt": b"x"}}, "parameters"),
+    ):
+        with pytest.raises(InferenceServerException, match=told):
+            client.load_model("5m", **more)
+    assert client.get_model_repository_index() == [{"name": "5m", "version": "1", "state": "READY", "reason": ""}]
+
+
+def test_the_repository_refuses_bodies_that_it_does_not_honour(web: httpx.Client) -> None:
+    for path, body, field in (
+        ("index", b'{"ready": "yes"}', "ready"),
+        ("index", b'{"redy": true}', "redy"),
+        ("models/5m/load", b'{"parameter": {}}', "parameter"),
+        ("models/5m/unload", b'{"parameters": {"force": true}}', "parameters.force"),
+    ):
+        refused = web.post(f"/v2/repository/{path}", content=body)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
+    assert web.post("/v2/repository/models/5m/unload", content=b"{").status_code == 400
+    assert web.get("/models/5m").json()["status"] == "serving"
+    assert web.post("/v2/repository/index", json={"ready": True}).json()[0]["name"] == "5m"
+
+
+def test_the_configuration_of_a_model_agrees_with_its_metadata(
+    client: triton.InferenceServerClient, bundles: list[Bundle]
+) -> None:
+    metadata = client.get_model_metadata("5m")
+    for version in ("", "1"):
+        config = client.get_model_config("5m", version)
+        assert (config["name"], config["platform"]) == (metadata["name"], metadata["platform"])
+        assert config["max_batch_size"] == read().limits.rows
+        for part, tensors in (("input", metadata["inputs"]), ("output", metadata["outputs"])):
+            told = [(one["name"], one["data_type"], [-1, *one["dims"]]) for one in config[part]]
+            assert told == [(one["name"], f"TYPE_{one['datatype']}", one["shape"]) for one in tensors]
+    assert "model_configuration" in client.get_server_metadata()["extensions"]
+    with pytest.raises(InferenceServerException, match="version 1 does"):
+        client.get_model_config("5m", "2")
 
 
 def test_the_repository_is_listed_unloaded_and_loaded(
@@ -178,7 +278,7 @@ def test_the_repository_is_listed_unloaded_and_loaded(
             assert states == {"1h": "UNAVAILABLE", "5m": "READY"}
             X = rows(bundles[0])
             client.unload_model("5m")
-            client.unload_model("5m")
+            client.unload_model("5m", unload_dependents=True)
             assert not client.is_server_ready()
             with pytest.raises(InferenceServerException, match="was unloaded") as caught:
                 client.infer("5m", [tensor(X, True)])
