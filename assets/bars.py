@@ -15,6 +15,7 @@ from assets.journals import prune
 from assets.layout import layout_of
 from assets.plan import Plan
 from assets.pushed import Pushed, with_pushed
+from assets.versions import told
 from assets.window import read, symbols_of, windows
 from quant.adjust import adjust
 from quant.bars import KEY, revise
@@ -39,19 +40,20 @@ Arrival = tuple[datetime, datetime, pl.DataFrame | None]
 
 @dataclass
 class Account:
-    """Where every incoming row went: incoming = kept + rejected + replaced, or rows were lost."""
+    """Where every incoming row went: incoming = kept + rejected + replaced + unfinished, or rows were lost."""
 
     incoming: int = 0
     kept: Counter[str] = field(default_factory=Counter)  # new, same, revised
     rejected: Counter[str] = field(default_factory=Counter)  # by reason
     pushed: int = 0  # of the incoming: pushed to the service
     replaced: int = 0  # of the source, in whose place a pushed bar is
+    unfinished: int = 0  # of bars that have not ended by the clock: nobody can know them yet
     notes: list[str] = field(default_factory=list)  # repaired, or wrong beyond single rows
     refused: list[pl.DataFrame] = field(default_factory=list)
 
     @property
     def adds_up(self) -> bool:
-        return self.incoming == self.kept.total() + self.rejected.total() + self.replaced
+        return self.incoming == self.kept.total() + self.rejected.total() + self.replaced + self.unfinished
 
 
 def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -64,6 +66,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         partitions_def=parts,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=names.group(horizon),
+        pool=names.tables_pool(horizon),
         kinds={"polars", "deltalake"},
         check_specs=[dg.AssetCheckSpec(names.BARS_ACCOUNTED, asset=names.key(horizon, "bars"))],
     )
@@ -87,7 +90,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
             source = came = None
             incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
         else:
-            source = open_source(run.horizon.source, run.grid)
+            source = open_source(run.horizon.source, run.grid, clock.now())
             incoming = _pulled(run, source, first, last)
             came = Pushed(run, arrivals, lake, first, last)
         frames = _merged(run, lake, clock, progress, account, incoming, source, came)
@@ -98,14 +101,15 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
             declared = source.actions().with_columns(partition=pl.lit(ALWAYS))
             lake.write(names.table("actions", horizon), [declared], [ALWAYS], layout)
             deleted = prune(run, arrivals, lake, clock.now().date())
-        if account.incoming and not account.kept.total():
+        if account.incoming > account.unfinished and not account.kept.total():
             raise dg.Failure(_refusal(horizon, account), allow_retries=False)
-        return dg.MaterializeResult(
+        result: dg.MaterializeResult[None] = dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.rows,
                 "rows in": account.incoming,
                 "rows pushed": account.pushed,
                 "rows replaced by pushed ones": account.replaced,
+                "rows of bars that have not ended": account.unfinished,
                 "journals deleted": deleted,
                 **{f"rows {what}": count for what, count in account.kept.items()},
                 **{f"rejected: {reason}": count for reason, count in account.rejected.items()},
@@ -122,6 +126,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
                 )
             ],
         )
+        yield from told(context.asset_key, written.versions, result)
 
     return bars
 
@@ -158,7 +163,8 @@ def _merged(
         checked = validate(frame, plan.grid)
         account.rejected.update(checked.counts)
         account.notes.extend(checked.notes)
-        good, rejected = checked.good, checked.rejected
+        good, rejected = _ended(plan, checked.good, clock.now()), checked.rejected
+        account.unfinished += checked.good.height - good.height
         existing = good.clear() if stored is None else stored.filter(there).collect()
         if source is not None:
             # A resampled bar is made of judged ones and brings the factors of its finer bars.
@@ -191,6 +197,12 @@ def _merged(
         account.kept.update(counts)
         yield _cut(plan, merged)
         progress.rows(plan.horizon.name, "bars", account.kept.total())
+
+
+def _ended(plan: Plan, bars: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Bars that have ended by now: one that is still being made would be stored as if it were whole."""
+    ends = pl.Series(plan.grid.ends(bars["timestamp"].to_numpy()), dtype=pl.Datetime("us"))
+    return bars.filter(ends.dt.replace_time_zone("UTC") <= now)
 
 
 def _judged(

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets import names, partitions, picture
+from assets import names, partitions, picture, versions
 from assets.layout import layout_of
 from assets.plan import Plan
 from assets.rejects import Screen
@@ -60,6 +60,7 @@ def build(step: Derived, plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -
         partitions_def=parts,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=names.group(horizon),
+        pool=names.tables_pool(horizon),
         kinds={"mlx", "deltalake"},
         check_specs=[dg.AssetCheckSpec(step.check, asset=names.key(horizon, step.name))],
         metadata={
@@ -76,7 +77,7 @@ def build(step: Derived, plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -
         progress: dg.ResourceParam[Progress],
         reports: dg.ResourceParam[Reports],
     ):
-        return materialize(context, step, Plan(settings.horizon(horizon)), lake, progress, reports)
+        yield from materialize(context, step, Plan(settings.horizon(horizon)), lake, progress, reports)
 
     return derived
 
@@ -123,7 +124,7 @@ def _check_symbols(plan: Plan, step: Derived, symbols: Sequence[str]) -> None:
 
 def materialize(
     context: dg.AssetExecutionContext, step: Derived, plan: Plan, lake: Lake, progress: Progress, reports: Reports
-) -> dg.MaterializeResult:
+) -> Iterator[Any]:
     """Write the run's partitions in one commit, less the rows that break a rule; too many of those fail the step."""
     horizon, keys, entries = plan.horizon.name, context.partition_keys, step.entries(plan)
     first, last = partitions.window(plan, keys)
@@ -150,7 +151,7 @@ def materialize(
     page = picture.render(
         f"{horizon} · {step.name}", f"{first} to {last}, {len(entries)} columns", entries, sample, len(symbols)
     )
-    return dg.MaterializeResult(
+    result: dg.MaterializeResult[None] = dg.MaterializeResult(
         metadata={
             "dagster/row_count": statistics.rows,
             **screen.metadata(),
@@ -166,6 +167,7 @@ def materialize(
         },
         check_results=[_judged(step, screen, statistics, entries)],
     )
+    yield from versions.told(context.asset_key, written.versions, result)
 
 
 def _judged(step: Derived, screen: Screen, statistics: Statistics, entries: Mapping[str, Entry]) -> dg.AssetCheckResult:

@@ -1,25 +1,24 @@
-"""drift: the newest sessions against the champion's training window, as an Evidently report and a check."""
+"""drift: each finished session against its champion's training window: a table, a page, and a check."""
 
-import time
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
-from assets import names, partitions
+from assets import drift_page, names, partitions
+from assets.drift_compare import Examined, examine
+from assets.drift_evidently import full_page
+from assets.drift_history import history
 from assets.plan import Plan
 from assets.reports import Reports
-from assets.window import span
-from quant.bundle import Bundle
-from quant.drift import Drift, calibrate, report
-from quant.universe import session_of
+from resources.clock import Clock
 from resources.lake import Lake
 from resources.registry import Registry
 from resources.settings import Settings
 
-PREDICTION = "prediction"  # watched beside the factors: ranks alone never drift
+HISTORY = "drift.html"  # the page of all sessions
+SHOWN = 120  # sessions of it
 
 
 def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -33,6 +32,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         partitions_def=parts,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=names.group(horizon),
+        pool=names.tables_pool(horizon),
         kinds={"evidently"},
         check_specs=[dg.AssetCheckSpec(names.NO_DRIFT, asset=names.key(horizon, "drift"), blocking=False)],
     )
@@ -42,119 +42,98 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         lake: dg.ResourceParam[Lake],
         registry: dg.ResourceParam[Registry],
         reports: dg.ResourceParam[Reports],
+        clock: dg.ResourceParam[Clock],
     ):
-        """Factors and predictions of the newest sessions of the run, against what the champion was trained on."""
+        """Predictions, factors and features of every finished session of the run, with the sessions just before it,
+        against what the champion of the time was trained on. The check speaks of the newest session.
+        """
         run = Plan(settings.horizon(horizon))
-        champion = registry.champion(horizon)
-        if champion is None:
-            return _skipped(
-                "no bundle exists yet: nothing to compare with. Train the model, then materialize drift again"
-            )
-        bundle = registry.load(horizon, champion.id)
-        _, last = partitions.window(run, context.partition_keys)
-        current = _sessions(run, lake, bundle, last)
-        if current.is_empty():
-            return _skipped(f"there are no factor rows up to {last}")
-        reference = _reference(run, lake, bundle)
-        sessions, needed = reference["session"].n_unique(), 2 * run.horizon.drift.window_sessions
-        if sessions < needed:
-            return _skipped(
-                f"the champion was trained on {sessions} sessions; two windows of drift.window_sessions need {needed}"
-            )
-        found, seconds = compare(run, bundle, current, reference)
-        since, until = (f"{day:%Y-%m-%d}" for day in current.select(a=pl.min("session"), b=pl.max("session")).row(0))
-        worst = sorted(found.columns, key=lambda column: -column.statistic / column.threshold)
-        rows = [(c.name, f"{c.statistic:.4g}", f"{c.threshold:.4g}", "drifted" if c.drifted else "–") for c in worst]
-        numbers: dict[str, Any] = {
-            "share drifted": found.share,
-            "columns compared": len(found.columns),
-            "rows compared": "{} of {} now, {} of {} in training".format(*found.current_rows, *found.reference_rows),
-            "champion": champion.id,
-            "window": f"{since} to {until}",
-        }
-        return dg.MaterializeResult(
-            metadata={
-                **numbers,
-                "columns": dg.MetadataValue.md(
-                    names.markdown_table(("column", run.horizon.drift.method, "threshold", "drift"), rows)
-                ),
-                "skipped columns": ", ".join(found.skipped) or "none",
-                "seconds": seconds,
-                **reports.write(horizon, f"drift-{until}.html", found.html),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=names.NO_DRIFT,
-                    passed=not found.drifted,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    metadata={**numbers, "worst": ", ".join(row[0] for row in rows[:5])},
-                )
-            ],
-        )
+        first, last = partitions.window(run, context.partition_keys)
+        found = examine(run, lake, registry, clock, first, last)
+        newest = max([*found.rows["session"], *found.left_out], default=None)
+        if newest is None:
+            return _skipped(f"no session from {first} to {last} is over by now, or has rows", found)
+        if newest in found.left_out:
+            return _skipped(found.left_out[newest], found)
+        return _reported(run, lake, registry, reports, found, newest, context.run.run_id)
 
     return drift
 
 
-def compare(plan: Plan, bundle: Bundle, current: pl.DataFrame, reference: pl.DataFrame) -> tuple[Drift, float]:
-    """The report of two windows of factor rows with predictions, and how many seconds it took."""
-    began = time.monotonic()
-    config = plan.horizon.drift
-    importance = bundle.manifest["importance"]
-    columns = [PREDICTION, *sorted(bundle.factors, key=lambda name: -importance[name])][: config.max_columns]
-    thresholds = calibrate(
-        reference,
-        columns,
-        session="session",
-        window_sessions=config.window_sessions,
-        windows=config.calibration_windows,
-        quantile=config.quantile,
-        method=config.method,
-        sample_rows=config.sample_rows,
-    )
-    found = report(
-        current,
-        reference,
-        columns,
-        method=config.method,
-        thresholds=thresholds,
-        share=config.share,
-        sample_rows=config.sample_rows,
-        max_columns=config.max_columns,
-    )
-    return found, time.monotonic() - began
+def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, found: Examined, day: date, run: str):
+    """Pages, metadata and the check of a session."""
+    horizon, config = plan.horizon.name, plan.horizon.drift
+    rows = found.rows.filter(pl.col("session") == day)
+    past = history(plan, lake, day, SHOWN)
+    name = f"drift-{day}.html"
+    if found.anew or not reports.path(horizon, name).exists():
+        linked = reports.write(horizon, name, drift_page.report(plan, rows, past))
 
+        def link(session: date) -> str | None:
+            there = f"drift-{session}.html"
+            return there if reports.path(horizon, there).exists() else None
 
-def _rows(plan: Plan, table: pl.LazyFrame, bundle: Bundle) -> pl.DataFrame:
-    """Factor rows with their session date and what the bundle predicts for them."""
-    rows = table.sort("timestamp", "symbol").collect()
-    X = np.column_stack([rows[name].to_numpy() for name in bundle.factors]).astype(np.float32, copy=False)
-    predictions = pl.Series(PREDICTION, bundle.predict_rows(np.ascontiguousarray(X)))
-    return rows.with_columns(predictions, session_of(rows["timestamp"], plan.grid))
-
-
-def _sessions(plan: Plan, lake: Lake, bundle: Bundle, last: date) -> pl.DataFrame:
-    """The newest `window_sessions` sessions that have rows, none after `last`."""
-    table = lake.scan(names.table("factors", plan.horizon.name))
-    before = plan.grid.dates(date.min, last)[-1].item()
-    _, end = plan.grid.window(before, before)
-    newest = table.filter(pl.col("timestamp") < end).select(pl.max("timestamp")).collect().item()
-    if newest is None:
-        return pl.DataFrame()
-    label = plan.grid.session_dates(np.array([newest.replace(tzinfo=None)], "datetime64[us]"))[0].item()
-    first = plan.grid.dates(date.min, label)[-plan.horizon.drift.window_sessions :][0].item()
-    return _rows(plan, table.filter(pl.col("timestamp").is_between(*span(plan.grid.slots(first, label)))), bundle)
-
-
-def _reference(plan: Plan, lake: Lake, bundle: Bundle) -> pl.DataFrame:
-    """The rows the bundle was trained on."""
-    first, last = (datetime.fromisoformat(stamp) for stamp in bundle.manifest["spans"]["train"])
-    table = lake.scan(names.table("factors", plan.horizon.name))
-    return _rows(plan, table.filter(pl.col("timestamp").is_between(first, last)), bundle)
-
-
-def _skipped(why: str) -> dg.MaterializeResult:
+        reports.write(horizon, HISTORY, drift_page.overview(plan, past, link))
+    else:
+        linked = reports.linked(horizon, name)
+    whole = rows.row(0, named=True)
+    worst = rows.filter("drifted").sort("excess", descending=True)["column"].to_list()
+    numbers: dict[str, Any] = {
+        "session": str(day),
+        "share drifted": whole["share"],
+        "columns compared": rows["statistic"].count(),
+        "excess": names.number(drift_page.finite(whole["reached"])),
+        "level": names.number(drift_page.finite(whole["level"])),
+        "false alarms a session": whole["rate"],
+        "rows compared": f"{whole['rows']} of {whole['of_rows']} now, {whole['reference_rows']} of "
+        f"{whole['of_reference_rows']} in training",
+        "champion": whole["champion"],
+        "drifted": ", ".join(worst) or "none",
+    }
+    links = {
+        **linked,
+        "history": dg.MetadataValue.url(reports.page(horizon, HISTORY)),
+        "champion's evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{whole['champion']}.html")),
+        "made by": dg.MetadataValue.url(reports.run(run)),
+    }
+    if config.evidently_page:
+        links |= full_page(plan, lake, registry, reports, rows)
+    severe = whole["share"] > config.severe_share
     return dg.MaterializeResult(
-        metadata={"skipped": why},
+        metadata={
+            **numbers,
+            "sessions compared anew": found.anew,
+            "sessions": dg.MetadataValue.md(_sessions(found)),
+            "columns": dg.MetadataValue.md(drift_page.markdown(rows)),
+            **links,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=names.NO_DRIFT,
+                passed=not whole["failed"],
+                severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
+                description=drift_page.verdict(rows),
+                metadata={**numbers, "worst": ", ".join(worst[:5]) or "none", **links},
+            )
+        ],
+    )
+
+
+def _sessions(found: Examined) -> str:
+    """What became of each session of the run: its share drifted, or why it was left out."""
+    told = {row["session"]: row for row in found.rows.unique("session").iter_rows(named=True)}
+    lines: list[tuple[object, ...]] = [
+        (day, f"{one['share']:.0%}", "failed" if one["failed"] else "passed") for day, one in told.items()
+    ]
+    lines += [(day, "–", why) for day, why in found.left_out.items()]
+    newest = sorted(lines, key=lambda line: str(line[0]), reverse=True)
+    more = [("…", "", f"{len(newest) - 30} sessions more")] if len(newest) > 30 else []
+    return names.markdown_table(("session", "columns drifted", "check"), [*newest[:30], *more])
+
+
+def _skipped(why: str, found: Examined):
+    return dg.MaterializeResult(
+        metadata={"skipped": why, "sessions": dg.MetadataValue.md(_sessions(found))},
         check_results=[
             dg.AssetCheckResult(
                 check_name=names.NO_DRIFT,

@@ -12,7 +12,7 @@ from assets.dataset import load
 from assets.evaluation_page import render
 from assets.findings import Findings, find
 from assets.learning import OUT_OF_FOLD
-from assets.model import digests_of
+from assets.model import READ, digests_of
 from assets.page_summary import table, verdict
 from assets.plan import Plan
 from assets.reports import Reports
@@ -32,6 +32,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         key=names.key(horizon, "evaluation"),
         deps=[names.key(horizon, "model")],
         group_name=names.group(horizon),
+        pool=names.TRAINING,
         kinds={"html"},
     )
     def evaluation(
@@ -43,7 +44,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
     ):
         """Scores on rows that each model's training and early stopping never saw, after costs, beside baselines."""
         run = Plan(settings.horizon(horizon))
-        data = load(run, lake)
+        data = load(run, lake.pinned(_read_by_the_model(context, horizon)))
         id = identity(digests_of(run, data))
         if id not in registry.bundles(horizon):
             raise dg.Failure(
@@ -67,6 +68,16 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         )
 
     return evaluation
+
+
+def _read_by_the_model(context: dg.AssetExecutionContext, horizon: str) -> dict[str, int]:
+    """Versions of the tables that the model step of this run read; none where it was another run: then the newest."""
+    event = context.instance.get_latest_materialization_event(names.key(horizon, "model"))
+    if event is None or event.asset_materialization is None or event.run_id != context.run.run_id:
+        return {}
+    pins = event.asset_materialization.metadata[READ].value
+    assert isinstance(pins, dict)
+    return pins
 
 
 def beside(registry: Registry, horizon: str, id: str) -> tuple[pl.DataFrame, pl.DataFrame | None, dict[str, Any]]:

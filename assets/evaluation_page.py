@@ -1,6 +1,6 @@
 """The evaluation page of one bundle: every part in its place, one self-contained HTML."""
 
-from assets import page, page_model, page_money, page_rows, page_skill
+from assets import page, page_model, page_money, page_novelty, page_rows, page_skill
 from assets import page_summary as summary
 from assets.findings import Findings
 from assets.page_style import STYLE
@@ -75,6 +75,14 @@ def _parts(found: Findings, config: str) -> list[tuple[str, str, str, str]]:
             "Where the edge is",
             "Rank IC with two standard errors by year, regime and symbol.",
             page_skill.breakdown(found),
+        ),
+        (
+            "novelty",
+            "What it had not seen",
+            "Novelty is the share of a model’s training rows that are less unusual than a row; each fold’s rows are "
+            "held against that fold’s own training rows. Left to right, more rows are predicted; further left, only "
+            "familiar ones.",
+            page_novelty.coverage(found),
         ),
         (
             "trials",

@@ -11,6 +11,7 @@ from assets.costs import framed, task_of, terms
 from assets.dataset import Dataset
 from assets.learning import HELD_OUT
 from assets.plan import Plan
+from quant.abstaining import THRESHOLDS, coverage
 from quant.breakdown import by_sections, by_symbol
 from quant.bundle import Bundle
 from quant.explain import contributions, sample
@@ -74,6 +75,7 @@ class Findings:
     trials: Trials
     explained: Explained
     tested: Mapping[int, list[tuple[np.datetime64, np.datetime64]]]  # first and last bar of each block a fold tests
+    coverage: list[dict[str, Any]] | None  # by novelty, see quant.abstaining; None where the bundle has none
     siblings: int  # other bundles of the horizon: choosing among them is luck that no figure here counts
 
 
@@ -119,6 +121,7 @@ def find(
         _trials(_mean_of_paths(first.books["model"], past, trading, task), returns),
         _explained(bundle, data, held.rows),
         _tested(past),
+        _coverage(bundle, model, trading, task),
         siblings,
     )
 
@@ -175,6 +178,14 @@ def _tested(past: pl.DataFrame) -> dict[int, list[tuple[np.datetime64, np.dateti
         stamps = times.dt.replace_time_zone(None).to_numpy()
         found[int(str(fold))] = [(stamps[run[0]], stamps[run[-1]]) for run in runs]
     return found
+
+
+def _coverage(bundle: Bundle, model: pl.DataFrame, trading: Terms, task: Task) -> list[dict[str, Any]] | None:
+    """What abstaining would leave, at the usual thresholds and at the bundle's own; None without novelty."""
+    if bundle.novelty is None or "novelty" not in model.columns:
+        return None
+    chosen = bundle.abstains_above
+    return coverage(model, trading, task, THRESHOLDS if chosen is None else (*THRESHOLDS, chosen))
 
 
 def _explained(bundle: Bundle, data: Dataset, held_out: pl.DataFrame) -> Explained:

@@ -187,10 +187,10 @@ def _tries(registry: Registry, horizon: str, id: str, champion: str, frame: pl.D
     """
     first, last = _window(frame)["window"]
     others = 0
-    for other in registry.bundles(horizon):
+    for other, judgements in registry.all_judgements(horizon).items():
         rules = {
             tuple(sorted(found["rule"].items()))
-            for found in registry.judgements(horizon, other)
+            for found in judgements
             if found["champion"] == champion
             and "window" in found
             and found["window"][0] <= last

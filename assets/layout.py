@@ -5,6 +5,7 @@ from typing import Any
 from assets.plan import Plan
 from quant.attributes import coded
 from quant.program import Program
+from resources.formats import TABLE
 
 
 def layout_of(plan: Plan, program: Program | None = None) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def layout_of(plan: Plan, program: Program | None = None) -> dict[str, Any]:
     for other, part in (program.others if program else {}).items():
         codes |= {f"{other} {name}": told for name, told in coded(part, plan.others[other].attributes).items()}
     return {
+        "format": TABLE,
         "source": horizon.source.identity,
         "interval": horizon.interval,
         "bars": horizon.bars.from_,

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 
 from assets.dataset import Dataset
+from assets.novelty import measured_by, novelty
+from assets.plan import Plan
 from conf.learning import Model
 from quant.baselines import linear
 from quant.folds import Fold, Rows, paths
@@ -48,22 +50,26 @@ def predict(trained: Trained, data: Dataset, rows: Rows) -> np.ndarray:
     return np.concatenate([forest.predict(trained.preprocess.apply(data.X[block])) for block in blocks])
 
 
-def out_of_fold(model: Model, data: Dataset, folds: Sequence[Fold]) -> pl.DataFrame:
+def out_of_fold(plan: Plan, model: Model, data: Dataset, folds: Sequence[Fold]) -> pl.DataFrame:
     """What each fold's model predicts of its test rows: see `predicted`. A row of combinatorial folds is there on
-    every path.
+    every path. model: as it was tuned.
     """
     frames = []
     for number, (fold, path) in enumerate(zip(folds, paths(folds), strict=True)):
         trained = learn(model, data, fold.train, fold.valid)
-        frame = predicted(data, fold.test, predict(trained, data, fold.test), fold.train, number)
+        unlike = novelty(measured_by(plan, data, fold.train), data, fold.test)
+        frame = predicted(data, fold.test, predict(trained, data, fold.test), unlike, fold.train, number)
         frames.append(frame.with_columns(path=_path_of(data, fold, path)))
     return pl.concat(frames)
 
 
-def predicted(data: Dataset, rows: Rows, prediction: np.ndarray, train: Rows, fold: int) -> pl.DataFrame:
-    """(time, symbol, label_end, fold, path, outcome, prediction, linear, last_return) of some rows.
+def predicted(
+    data: Dataset, rows: Rows, prediction: np.ndarray, unlike: np.ndarray, train: Rows, fold: int
+) -> pl.DataFrame:
+    """(time, symbol, label_end, fold, path, outcome, prediction, novelty, linear, last_return) of some rows.
 
-    train: the rows that the linear model beside them is fitted on. Times are UTC; NaN = no prediction.
+    unlike: their novelty to the rows `train`, which the linear model beside them is fitted on too. Times are UTC; NaN
+    = no prediction.
     """
     return pl.DataFrame(
         {
@@ -74,6 +80,7 @@ def predicted(data: Dataset, rows: Rows, prediction: np.ndarray, train: Rows, fo
             "path": pl.Series([0] * len(rows), dtype=pl.Int32),
             "outcome": data.y[rows],
             "prediction": prediction,
+            "novelty": unlike,
             "linear": linear(data.X, data.y, train, rows),
             "last_return": data.last_return[rows].astype(np.float64),
         }

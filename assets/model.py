@@ -11,10 +11,13 @@ import numpy as np
 import polars as pl
 
 from assets import judgement, names
+from assets.cause import Cause
 from assets.costs import framed, task_of, terms
 from assets.dataset import Dataset, folds, load, split
 from assets.learning import HELD_OUT, OUT_OF_FOLD, learn, out_of_fold, predict, predicted
+from assets.novelty import measured_by, novelty
 from assets.plan import Plan
+from assets.reports import Reports
 from assets.tuning import BUDGET, TRIALS, study_name, tuned
 from assets.window import read, span, symbols_of, window
 from conf.compose import to_yaml
@@ -33,9 +36,15 @@ from resources.studies import Studies
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN_SLOTS = 16  # on sparse data the first of them may be empty, and at least one must not be
+TRAINED_AT = "trained at"  # of its materialization, by the Clock
+READ = (
+    "tables read"  # by it, with their versions: what its evaluation reads too, though a refresh wrote others meanwhile
+)
 STILL_TRADED = 5  # a symbol with a bar in the last sessions has not ended
 # Where a pipeline keeps and serves things, and how models are judged, does not make it another model.
-NOT_IDENTITY = {"store", "serving", "judging"}
+NOT_IDENTITY = {"store", "serving", "judging", "automation", "drift", "retraining", "alerts", "retention"}
+# Nor does what searches states: a bundle's novelty reads the names of vectors.columns only.
+SEARCH: dict[str, set[str]] = {"vectors": {"window", "index", "apart"}}
 NOTHING: dict[str, set[str]] = {}
 
 
@@ -50,6 +59,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             for step in ("factors", "drift")
         ],
         group_name=names.group(horizon),
+        pool=names.TRAINING,
         kinds={"lightgbm"},
     )
     def model(
@@ -60,13 +70,22 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
         studies: dg.ResourceParam[Studies],
         progress: dg.ResourceParam[Progress],
+        reports: dg.ResourceParam[Reports],
     ):
         """A LightGBM model of all symbols, early-stopped on purged rows and scored on rows it never saw."""
         run = Plan(settings.horizon(horizon))
+        steps = {step: names.table(step, horizon) for step in ("bars", "features", "factors")}
+        versions = {
+            table: lake.version(table)
+            for table in (*steps.values(), *(names.table("bars", name) for name in run.others))
+        }
+        pins = {table: version for table, version in versions.items() if version is not None}
+        lake = lake.pinned(pins)  # a refresh may go on meanwhile
         data = load(run, lake)
         progress.rows(horizon, "model", len(data.y))
         digests = digests_of(run, data)
         id = identity(digests)
+        cause = Cause.of(context.run.tags)
         trained_before = id in registry.bundles(horizon)
         if trained_before:
             context.log.info("bundle %s was trained from the same rows, config and code: nothing to do", id)
@@ -74,11 +93,15 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         else:
             bundle, beside = _train(run, data, lake, digests, studies, progress)
             bundle.verify()
-            versions = {step: lake.version(names.table(step, horizon)) for step in ("bars", "features", "factors")}
-            versions |= {table: lake.version(table) for table in (names.table("bars", name) for name in run.others)}
             registry.write(
                 bundle,
-                {"tables": versions, "run": context.run.run_id, "trained_at": clock.now().isoformat()},
+                {
+                    "tables": {step: versions[table] for step, table in steps.items()}
+                    | {table: version for table, version in versions.items() if table not in steps.values()},
+                    "run": context.run.run_id,
+                    "trained_at": clock.now().isoformat(),
+                    "cause": cause.to_dict(),
+                },
                 {name: bundles.parquet(frame) for name, frame in beside.items()},
             )
         decision = judgement.decide(run, data, lake, registry, bundle, context.run.run_id)
@@ -87,8 +110,14 @@ def build(plan: Plan) -> dg.AssetsDefinition:
             metadata={
                 "bundle": id,
                 "trained anew": not trained_before,
+                **cause.metadata(),
+                READ: dg.MetadataValue.json(pins),
+                TRAINED_AT: dg.MetadataValue.timestamp(clock.now()),
                 "promotion": decision.why,
                 **decision.metadata,
+                "evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{id}.html")),
+                "deployment": dg.MetadataValue.url(reports.asset(horizon, "deployment")),
+                "made by": dg.MetadataValue.url(reports.run(context.run.run_id)),
                 "dagster/row_count": len(data.y),
                 **{f"rows {part}": count for part, count in bundle.manifest["counts"].items()},
                 "rows by fold": dg.MetadataValue.md(_account(bundle)),
@@ -127,9 +156,10 @@ def _train(
     study = study_name(plan.horizon.name, {**digests, "config": config_digest(plan, {"tuning": BUDGET})})
     search = tuned(plan, data, cuts, study, studies, progress)
     config = plan.horizon.model.model_copy(update=search[0].params if search else {})
-    past = out_of_fold(config, data, cuts)
-    trained = learn(config, data, parts.train, parts.valid)
-    held_out = predicted(data, parts.test, predict(trained, data, parts.test), parts.train, HELD_OUT)
+    past = out_of_fold(plan, config, data, cuts)
+    trained, measure = learn(config, data, parts.train, parts.valid), measured_by(plan, data, parts.train)
+    unlike = novelty(measure, data, parts.test)
+    held_out = predicted(data, parts.test, predict(trained, data, parts.test), unlike, parts.train, HELD_OUT)
     symbols = symbols_of(lake, plan.horizon.name)
     recipe = plan.recipe(symbols, _membership(lake, plan))
     golden_bars = _golden_bars(plan, lake, recipe, data)
@@ -153,6 +183,8 @@ def _train(
         tuning=search[0].summary() if search else None,
         scores=_scores(plan, held_out),
         statistics=feature_statistics(data.X[parts.train], data.names),
+        novelty=measure,
+        abstain_above=plan.horizon.novelty.abstain_above,
     )
     beside = {OUT_OF_FOLD: pl.concat([past, held_out])}
     return bundle, beside | ({TRIALS: search[1]} if search else {})
@@ -236,7 +268,7 @@ def _membership(lake: Lake, plan: Plan) -> pl.DataFrame | None:
 
 def config_digest(plan: Plan, less: Mapping[str, set[str]] = NOTHING) -> str:
     """SHA-256 of the resolved config, as far as it makes the model; less: keys to leave out, by their parent."""
-    exclude: dict[str, Any] = {**dict.fromkeys(NOT_IDENTITY, True), **less}
+    exclude: dict[str, Any] = {**dict.fromkeys(NOT_IDENTITY, True), **SEARCH, **less}
     return hashlib.sha256(plan.horizon.model_dump_json(by_alias=True, exclude=exclude).encode()).hexdigest()
 
 

@@ -7,12 +7,23 @@ import dagster as dg
 STEPS = ("bars", "features", "factors", "vectors", "drift", "model", "evaluation", "deployment")
 REFRESH = STEPS[:5]
 TRAIN = ("model", "evaluation")
+REALIZED = "realized"  # scores of what was served, against what was promised: after outcomes
 OUTCOMES = "outcomes"  # of what was served: no part of a run, there is nothing to score before models have served
 
 FEATURES_VALID = "features_match_their_schema"
 FACTORS_VALID = "factors_match_their_schema"
 BARS_ACCOUNTED = "every_bar_is_accounted_for"
+AS_PROMISED = "realized_scores_keep_what_judging_promised"
+CONVERGED = "every_service_serves_the_ledger"
 NO_DRIFT = "current_window_looks_like_training"
+
+
+TRAINING = "training"  # the pool of everything that learns: one run at a time, so that two thirds stay for refreshes
+
+
+def tables_pool(horizon: str) -> str:
+    """The pool of a horizon's tables: one run at a time, for a table has one writer."""
+    return f"tables_{horizon}"
 
 
 def key(horizon: str, step: str) -> dg.AssetKey:

@@ -38,6 +38,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         key=names.key(horizon, names.OUTCOMES),
         deps=[dg.AssetDep(names.key(horizon, "bars"), partition_mapping=dg.AllPartitionMapping())],
         group_name=names.group(horizon),
+        pool=names.tables_pool(horizon),
         kinds={"deltalake"},
     )
     def outcomes(
@@ -78,9 +79,12 @@ def realized(plan: Plan, lake: Lake, registry: Registry) -> Realized:
     """The first answer for each bundle, role, symbol and bar that came in time to be traded, with its outcome.
 
     An answer before its bar had ended, or after it could be traded (someone asked about the past, which the model may
-    have learned from), is no forecast. Nor is one of a bundle that was trained on another label.
+    have learned from), is no forecast. Nor is one that the model abstained from, or of a bundle of another label.
     """
-    log = lake.scan(names.table(LOG, plan.horizon.name)).select("signal", "at", "prediction", *KEY)
+    log = lake.scan(names.table(LOG, plan.horizon.name))
+    if "abstained" not in log.collect_schema():  # a log of the first format, when no model abstained
+        log = log.with_columns(abstained=pl.lit(False))
+    log = log.select("signal", "at", "prediction", "abstained", *KEY)
     total, named = (
         log.select(pl.len(), pl.col("symbol").is_not_null() & pl.col("timestamp").is_not_null())
         .select(pl.first("len"), pl.col("symbol").sum())
@@ -111,6 +115,7 @@ def realized(plan: Plan, lake: Lake, registry: Registry) -> Realized:
         "off the grid": ~on_grid,
         "before their bar had ended": asked < ends[at],
         "asked after they could be traded": asked > tradable[at],
+        "abstained from: told to be no signal": answers["abstained"].fill_null(False).to_numpy(),
         "waiting for their outcome": ~np.isfinite(outcome) & ~known,
         "without an outcome: a bar is missing": ~np.isfinite(outcome),
     }
@@ -121,6 +126,7 @@ def realized(plan: Plan, lake: Lake, registry: Registry) -> Realized:
         counts[reason] = int((kept & excluded).sum())
         kept &= ~excluded
     rows = answers.with_columns(outcome=pl.Series(outcome, dtype=pl.Float64)).filter(pl.Series(kept, dtype=pl.Boolean))
+    rows = rows.drop("abstained")
     return Realized(rows.sort("timestamp", "symbol", "bundle", "role"), counts)
 
 

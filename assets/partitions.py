@@ -1,5 +1,6 @@
 """Dagster partitions of a horizon: real sessions only, and overlaps that cover a look-back in the worst case."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -9,31 +10,75 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from assets import names
 from assets.plan import Plan
 from conf.schema import Horizon
 from quant.grid import Grid
 from quant.panel import instants
 from resources.arrivals import Arrivals
-from resources.sources import open_source
+from resources.lake import Lake
+from resources.sources import SourceError, open_source
 
 FORMAT = "%Y-%m-%d"
+# How far ahead a source that goes on knows its holidays: a code location is reloaded before. Each is written into every
+# subset of partitions that Dagster's conditions store, so that they should not reach to the calendar's end.
+AHEAD = timedelta(days=2 * 366)
+AFTER_LAST = timedelta(days=31)  # the session after the last one is nearer on any calendar: it ends the last partition
 CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
-# How far ahead holidays are excluded; the code location of an open-ended source is reloaded long before.
-HOLIDAYS_AHEAD = timedelta(days=366)
+log = logging.getLogger(__name__)
 
 
-def span(plan: Plan, horizons: Mapping[str, Horizon]) -> tuple[date, date | None]:
+def span(plan: Plan, horizons: Mapping[str, Horizon], now: datetime) -> tuple[date, date | None]:
     """First and last session of the source at the end of the chain of `bars.from`; no last where it goes on.
 
-    What was pushed to the service lies in it too, where it runs ahead of the source.
+    What was pushed to the service lies in it too, where it runs ahead of a source that ends. A source that cannot be
+    read when the graph is built must not take the graph down: it begins where its table begins.
     """
+    plan = at_source(plan, horizons)
+    source = open_source(plan.horizon.source, plan.grid, now)
+    try:
+        first, _ = source.span()
+    except SourceError as error:
+        kept = Lake(f"{plan.horizon.store.root}/lake").partitions(names.table("bars", plan.horizon.name))
+        if not kept:
+            raise
+        first = date.fromisoformat(kept[0])
+        log.warning("%s: %s. The partitions begin with the table's, %s", plan.horizon.name, error, first)
+    last, pushed = source.end, _pushed(plan)
+    return first, max(last, pushed) if last is not None and pushed is not None else last
+
+
+def newest(plan: Plan, horizons: Mapping[str, Horizon], now: datetime) -> date | None:
+    """The newest session of which there is a bar by now, at the source or pushed; None before the first one's end.
+
+    SourceError where the source cannot be read.
+    """
+    plan = at_source(plan, horizons)
+    ended = plan.grid.last_ended(now)
+    if ended is None:
+        return None
+    _, last = open_source(plan.horizon.source, plan.grid, now).span()
+    pushed = _pushed(plan)
+    return min(session_of(plan.grid, ended), last if pushed is None else max(last, pushed))
+
+
+def at_source(plan: Plan, horizons: Mapping[str, Horizon]) -> Plan:
+    """The horizon at the end of the chain of `bars.from`."""
     while plan.finer:
         plan = Plan(horizons[plan.finer])
-    first, last = open_source(plan.horizon.source, plan.grid).span()
+    return plan
+
+
+def _pushed(plan: Plan) -> date | None:
+    """The session of the newest bar that was pushed to the service."""
     pushed = Arrivals(plan.horizon.store.root).newest(plan.horizon.name)
-    if last is not None and pushed is not None:
-        last = max(last, plan.grid.session_dates(instants(pl.Series([pushed])))[0].item())
-    return first, last
+    return None if pushed is None else session_of(plan.grid, pushed)
+
+
+def session_of(grid: Grid, start: datetime) -> date:
+    """The session that a bar belongs to."""
+    session: date = grid.session_dates(instants(pl.Series([start])))[0].item()
+    return session
 
 
 def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.TimeWindowPartitionsDefinition:
@@ -49,8 +94,8 @@ def definition(plan: Plan, first: date, last: date | None, today: date) -> dg.Ti
         return dg.TimeWindowPartitionsDefinition(
             start=_midnight(start), cron_schedule=CRON[plan.horizon.partition], **shape
         )
-    until = (last or today) + HOLIDAYS_AHEAD
-    labels = plan.grid.dates(first, until).tolist()
+    labels = plan.grid.dates(first, today + AHEAD if last is None else last + AFTER_LAST).tolist()
+    until = labels[-1]
     if last is not None:
         # A partition lasts to the next session: one that began on a Friday ends on a Monday.
         shape["end"] = _midnight(next(label for label in labels if label > last))

@@ -10,14 +10,14 @@ import polars as pl
 from conf.errors import ConfigError, nearest
 from conf.files import home
 from conf.origin import place
-from conf.schema import Calendar, Horizon, TripleBarrier
+from conf.schema import Calendar, Horizon
 from quant import inputs
 from quant.across import Other
 from quant.attributes import Attribute
 from quant.bounds import bounds_of
 from quant.expression import Names, UnknownName
 from quant.grid import CalendarSpec, Grid
-from quant.labels import BarrierLabel, ExpressionLabel, Label
+from quant.labels import Label, label_of
 from quant.program import Program
 from quant.recipe import Recipe
 from quant.sets import Entry, expand
@@ -118,28 +118,7 @@ class Plan:
     def label(self) -> Label:
         """What is predicted; the only thing that may look ahead."""
         label = self.horizon.label
-        if isinstance(label, TripleBarrier):
-            entry = self._label_entry(label.width)
-            width = self._compiled({"width": entry})
-            return BarrierLabel(
-                width,
-                entry.text,
-                profit=label.profit,
-                loss=label.loss,
-                bars=label.bars,
-                entry=label.entry,
-                tie=label.tie,
-            )
-        entry = self._label_entry(label.expr)
-        return ExpressionLabel(self._compiled({"label": entry}, lookahead=True), entry.text)
-
-    def _label_entry(self, text: str) -> Entry:
-        """An expression of the label with its parameters filled in."""
-        label = self.horizon.label
-        pattern = "_".join(["label", *(f"{{{name}}}" for name in label.params)])
-        declared = {"expr": text, **{name: [value] for name, value in label.params.items()}}
-        sets = {label.name: {pattern: declared}}
-        return next(iter(expand(sets, file_of=lambda name: declared_in("label", name)).values()))
+        return label_of(label.model_dump(), self._compiled, declared_in("label", label.name))
 
     def _compiled(self, entries: Mapping[str, Entry], further: Iterable[str] = (), **how: Any) -> Program:
         """The program of entries over names of bars, and `further` ones; an unknown name is told how to declare it."""
@@ -170,13 +149,27 @@ class Plan:
         return tuple(chosen)
 
     @cached_property
-    def vectors(self) -> Program:
-        """Each factor against its own past: a z-score over the last `vectors.window` bars, point in time."""
+    def vector_texts(self) -> dict[str, str]:
+        """Each of these factors against its own past: a z-score over the last `vectors.window` bars, point in time."""
         window = self.horizon.vectors.window
-        texts = {
-            f"{name}_state": f"clip(({name} - mean({name}, {window})) / std({name}, {window}), -5, 5)"
+        return {
+            name: f"clip(({name} - mean({name}, {window})) / std({name}, {window}), -5, 5)"
             for name in self.vector_names
         }
+
+    @cached_property
+    def market_texts(self) -> dict[str, str]:
+        """What the market's state is made of, as `quant.states.of_market` orders it."""
+        return {
+            f"{what}_{name}": f"{what} over the members of {text}"
+            for what in ("mean", "spread")
+            for name, text in self.vector_texts.items()
+        }
+
+    @cached_property
+    def vectors(self) -> Program:
+        """The numbers of a state, `<factor>_state` each."""
+        texts = {f"{name}_state": text for name, text in self.vector_texts.items()}
         return Program.compile(texts, self.vector_names)
 
     @cached_property

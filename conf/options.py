@@ -1,10 +1,11 @@
 """How the inference service runs: the types of conf/serving/*.yaml."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from conf.fields import Count, Port
+from conf.fields import Count, Port, Wrong
 from conf.strict import Strict
 
 Evaluator = Literal["measured", "native", "mlx", "gpu"]
@@ -83,9 +84,16 @@ class Options(Strict):
     live: Live
 
 
+def _address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@]+(/[^\s@]*)?", value):
+        raise Wrong(f"{value} must be the address of a service, such as http://10.0.0.2:8321, without a password")
+    return value.rstrip("/")
+
+
 class Serving(Options):
-    """The service, and where it and the Dagster UI listen."""
+    """The service, and where it and the Dagster UI listen. instances: all services of the store; None: this one."""
 
     host: str
     port: Port
     dagster_port: Port
+    instances: Annotated[list[Annotated[str, AfterValidator(_address)]], Field(min_length=1)] | None = None

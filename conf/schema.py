@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from conf.alerting import Alerts
 from conf.errors import nearest
 from conf.fields import (
     Amount,
@@ -29,7 +30,11 @@ from conf.fields import (
     minutes,
 )
 from conf.learning import Combinatorial, Model, Tuning, WalkForward
+from conf.novelty import Novelty
 from conf.options import Serving
+from conf.refreshing import Automation
+from conf.retention import Retention
+from conf.retraining import Retraining
 from conf.strict import Strict
 
 STRUCTURAL: Final = "structural"
@@ -49,7 +54,7 @@ class SyntheticSource(Strict):
     kind: Literal["synthetic"]
     seed: Whole
     start: Day
-    sessions: Count
+    sessions: Count | None  # None: it goes on with the clock
     symbols: Count
     signal_ic: Annotated[float, Field(gt=-1, lt=1)]
     gap_rate: Annotated[float, Field(ge=0, lt=1)]
@@ -224,16 +229,34 @@ class Judging(Strict):
     first: Literal["always", "significant"]
 
 
+class RealizedScores(Strict):
+    """When what was served scores worse than judging promised. min_sections: of either side, or nothing is said."""
+
+    sessions: Count
+    kept: Annotated[float, Field(gt=0, le=1)]
+    level: Annotated[float, Field(gt=0, le=0.5)]
+    min_sections: Annotated[int, Field(ge=2)]
+
+
 class Drift(Strict):
     """When the latest sessions no longer look like the training data."""
 
     method: Literal["wasserstein", "jensenshannon", "psi", "kl_div", "hellinger", "ed"]
-    quantile: Inside
-    share: Share
+    rate: Inside
+    share: Annotated[float, Field(ge=0, lt=1)]
+    severe_share: Annotated[float, Field(ge=0, lt=1)]
     window_sessions: Annotated[Count, STRUCTURAL]  # how many partitions of factors a report reads
     calibration_windows: Annotated[int, Field(ge=2)]
     sample_rows: Count
     max_columns: Count
+    evidently_page: bool
+    realized: RealizedScores
+
+    @model_validator(mode="after")
+    def _severe_is_more(self) -> "Drift":
+        if self.severe_share < self.share:
+            raise Wrong(f"must not be below drift.share, {self.share}", key="severe_share")
+        return self
 
 
 class Validation(Strict):
@@ -244,9 +267,11 @@ class Validation(Strict):
 
 
 class Vectors(Strict):
-    """Which factors make the vector of a market state, and how many bars of their past standardise them."""
+    """Which factors make the vector of a market state, what standardises them, and how states are searched."""
 
     window: Annotated[int, Field(ge=2)]
+    index: Literal["none", "hnsw", "diskann"]
+    apart: Count
     columns: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
 
 
@@ -273,6 +298,7 @@ class Horizon(Strict):
     name: str
     interval: Annotated[Interval, STRUCTURAL]
     bars: Annotated[Bars, STRUCTURAL]
+    automation: Annotated[Automation, Field(discriminator="kind"), STRUCTURAL]
     partition: Annotated[Literal["day", "month", "year"], STRUCTURAL]
     source: Annotated[SyntheticSource | FileSource, Field(discriminator="kind"), STRUCTURAL]
     universe: Annotated[Universe, STRUCTURAL]
@@ -287,9 +313,13 @@ class Horizon(Strict):
     validation: Validation
     judging: Judging
     drift: Drift
+    retraining: Retraining
     vectors: Vectors
+    novelty: Novelty
     store: Annotated[Store, STRUCTURAL]
     serving: Annotated[Serving, STRUCTURAL]
+    alerts: Annotated[Alerts, STRUCTURAL]  # the sensor that tells them is made of it
+    retention: Retention
     at: Annotated[dict[str, Elsewhere] | None, STRUCTURAL] = None  # the horizons that its expressions read
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 EPILOG = """\
 overrides use Hydra's grammar, everywhere the same:
@@ -15,49 +16,34 @@ overrides use Hydra's grammar, everywhere the same:
 """
 
 
+MODULES = {  # the module of defs/ that has the function of a command's name; `look` unless it is here
+    **dict.fromkeys(("run", "refresh"), "run"),
+    **dict.fromkeys(("models", "promote", "rollback"), "models"),
+    "backfill": "backfill",
+    "up": "up",
+    "serve": "serve",
+    "verify": "verify",
+    "explain": "explain_signal",
+    "analogs": "analogs",
+    "alerts": "alerting",
+    "doctor": "doctor",
+    "vacuum": "vacuum",
+    "migrate": "migrate",
+    "keys": "keys",
+}
+FLAGS = {  # words with dashes, which argparse has to know
+    "explain": {"--json": "all of it, as JSON"},
+    "analogs": {"--json": "all of it, as JSON"},
+    "doctor": {"--deep": "prove every bundle and read every table whole", "--json": "all of it, as JSON"},
+    "vacuum": {"--dry-run": "say what would go, and delete nothing"},
+    "migrate": {"--dry-run": "say what would change, and change nothing"},
+}
+
+
 def command(name: str) -> Callable[[Sequence[str]], int]:
     """Commands are imported when asked for: `tenor --help` should not wait for Dagster."""
-    if name == "run":
-        from defs.run import run
-
-        return run
-    if name == "refresh":
-        from defs.run import refresh
-
-        return refresh
-    if name == "up":
-        from defs.up import up
-
-        return up
-    if name == "serve":
-        from defs.serve import serve
-
-        return serve
-    if name == "verify":
-        from defs.verify import verify
-
-        return verify
-    if name == "explain":
-        from defs.explain_signal import explain
-
-        return explain
-    if name == "keys":
-        from defs.keys import keys
-
-        return keys
-    if name in ("models", "promote", "rollback"):
-        from defs import models
-
-        return {"models": models.models, "promote": models.promote, "rollback": models.rollback}[name]
-    from defs import look
-
-    return {
-        "config": look.config,
-        "features": look.features,
-        "validate": look.validate,
-        "status": look.status,
-        "clean": look.clean,
-    }[name]
+    found: Callable[[Sequence[str]], int] = getattr(import_module(f"defs.{MODULES.get(name, 'look')}"), name)
+    return found
 
 
 COMMANDS = {
@@ -68,6 +54,10 @@ COMMANDS = {
     "refresh": (
         "bring bars, features, factors and vectors up to date, train nothing",
         "tenor refresh horizon=5m,1h",
+    ),
+    "backfill": (
+        "find partitions that are missing, say which, and make them and what follows in one run",
+        "tenor backfill horizon=5m\n  tenor backfill horizon=1h from=2024-01-31 to=2024-03-31",
     ),
     "up": (
         "start the Dagster UI with its daemon and the inference service; Ctrl-C stops them",
@@ -104,9 +94,29 @@ COMMANDS = {
         "take one served prediction back to its bars, factors with their contributions, bundle, tables and config",
         "tenor explain 3fa9…0001.0\n  tenor explain 3fa9…0001.0 --json > signal.json",
     ),
+    "analogs": (
+        "find the past states most like the present one of a symbol, or of the market, and what followed them",
+        "tenor analogs horizon=5m symbol=SYM00\n  tenor analogs horizon=5m at=2024-03-01T15:00 k=20 --json",
+    ),
     "keys": (
         "make an API key for the service: printed once, kept nowhere",
         "tenor keys new name=feed role=push\n  tenor keys new name=desk role=read+push rate=50",
+    ),
+    "alerts": (
+        "show what is wrong and what could not be sent yet; with `test`, send a message through every channel",
+        "tenor alerts\n  tenor alerts test",
+    ),
+    "doctor": (
+        "look at installation, database, tables, registry and service; say what is wrong and what to do",
+        "tenor doctor\n  tenor doctor horizon=5m --deep",
+    ),
+    "vacuum": (
+        "delete old table versions, bundles, reports and logs by the retention policy, nothing that is referred to",
+        "tenor vacuum --dry-run\n  tenor vacuum horizon=5m retention.versions_days=3",
+    ),
+    "migrate": (
+        "bring tables and databases that an older Tenor made to today's formats; their rows stay as they are",
+        "tenor migrate --dry-run\n  tenor migrate horizon=5m",
     ),
     "clean": ("delete the store: tables, models, reports and the embedded database", "tenor clean"),
 }
@@ -128,8 +138,8 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n  {examples}\n\n{EPILOG}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == "explain":
-            sub.add_argument("--json", action="append_const", dest="flags", const="--json", help="all of it, as JSON")
+        for flag, meaning in FLAGS.get(name, {}).items():
+            sub.add_argument(flag, action="append_const", dest="flags", const=flag, help=meaning)
         sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="Hydra override, e.g. horizon=5m")
     return top
 
@@ -149,11 +159,13 @@ def told_errors() -> tuple[type[Exception], ...]:
     from quant.bars import BarsError
     from quant.bundle import BundleError
     from quant.expression import ExpressionError
+    from resources.alerts import AlertsError
     from resources.journal import JournalError
     from resources.lake import LakeError
     from resources.postgres import DatabaseError
     from resources.registry import RegistryError
     from resources.sources import SourceError
+    from resources.vectors import NoVectors
 
     return (
         ConfigError,
@@ -162,10 +174,12 @@ def told_errors() -> tuple[type[Exception], ...]:
         BarsError,
         BundleError,
         SourceError,
+        AlertsError,
         LakeError,
         JournalError,
         RegistryError,
         DatabaseError,
+        NoVectors,
     )
 
 

@@ -87,6 +87,9 @@ def show(console: "Console", told: dict[str, Any]) -> None:
     line("signal", told["signal"])
     line("answer", f"{told['prediction']!r} for {of}, horizon {told['horizon']}, coverage {told['coverage']:.0%}")
     line("", f"by {answered['route']} at {_moment(answered['at'])}{took}")
+    if told["novelty"] is not None:
+        no_signal = ": the model abstained, it is no signal" if told["abstained"] else ""
+        line("novelty", f"{told['novelty']:.3f} of training rows were less unusual{no_signal}")
     for shadow in told["shadow"]:
         line("shadow", f"challenger {shadow['bundle']} said {shadow['prediction']!r}")
     other = answered["role"] != "champion" and "bundle" in entry

@@ -18,17 +18,24 @@ from assets import (
     names,
     outcomes,
     partitions,
+    realized_drift,
     vectors,
 )
 from assets.plan import Plan
 from assets.reports import Reports
+from conf.refreshing import Off
 from conf.schema import Horizon
-from defs.sensors import deploy_champions, score_answers
-from defs.service import url_of
+from defs.alerting import tell_alerts
+from defs.automation import FOLLOWS, automated, follower
+from defs.deploying import deploy_champions
+from defs.priority import priority, training_priority
+from defs.refresh import refresh
+from defs.retraining import retrain
+from defs.service import ui_of, url_of, urls_of
 from resources.arrivals import Arrivals
-from resources.clock import Clock, SystemClock
+from resources.clock import Clock, clock_of_environment
 from resources.database import Database
-from resources.inference import Inference
+from resources.instances import Instances
 from resources.lake import Lake
 from resources.progress import LoggedProgress, Progress
 from resources.registry import Registry
@@ -47,34 +54,43 @@ def build(
 ) -> dg.Definitions:
     """The definitions of these horizons. A horizon that others resample must be among them.
 
-    service: address of the service that deployments go to, by default the one `serving` names. Errors of a config or
-    expressions are raised here, before anything runs.
+    service: address of the one service that deployments go to, by default those that `serving` names. Errors of a
+    config or expressions are raised here, before anything runs.
     """
     # Dagster marks as beta what we use on purpose; a user can do nothing about it.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    clock = clock or SystemClock()
+    clock = clock or clock_of_environment()
     first = next(iter(horizons.values()))
     root = Path(first.store.root).resolve()
     url = url_of(first.serving)
+    services = [service] if service else urls_of(first.serving)
     assets: list[dg.AssetsDefinition] = []
     jobs = []
-    for name, horizon in horizons.items():
-        plan = Plan(horizon)
-        first_session, last_session = partitions.span(plan, horizons)
+    sensors: list[dg.SensorDefinition] = []
+    plans = {name: Plan(horizon) for name, horizon in horizons.items()}
+    for name, plan in plans.items():
+        first_session, last_session = partitions.span(plan, horizons, clock.now())
         parts = partitions.definition(plan, first_session, last_session, clock.now().date())
-        assets += steps(plan, parts)
+        assets += automated(plan, steps(plan, parts), clock.now(), goes_on=last_session is None)
+        if not isinstance(plan.horizon.automation, Off):
+            sensors += [follower(plan)] if plan.finer else [refresh(plan, horizons, parts), follower(plan)]
+            sensors.append(retrain(plan))
         jobs += [
-            _job(name, "bars", ("bars",)),
-            _job(name, "refresh", names.REFRESH),
-            _job(name, "train", names.TRAIN),
-            _job(name, "drift", ("drift",)),
-            _job(name, "deploy", ("deployment",)),
-            _job(name, "score", (names.OUTCOMES,)),
+            _job(name, "bars", ("bars",), priority(plan)),
+            _job(name, "refresh", names.REFRESH, {FOLLOWS: name, **priority(plan)}),
+            _job(name, "train", names.TRAIN, training_priority(plan)),
+            _job(name, "drift", ("drift",), priority(plan)),
+            _job(name, "deploy", ("deployment",), priority(plan)),
+            _job(name, "score", (names.OUTCOMES, names.REALIZED), priority(plan)),
         ]
     return dg.Definitions(
         assets=assets,
         jobs=jobs,
-        sensors=[deploy_champions(list(horizons)), score_answers(list(horizons))],
+        sensors=[
+            *sensors,
+            deploy_champions(list(horizons)),
+            tell_alerts(plans, assets, root, urls_of(first.serving)),
+        ],
         # Imports cost seconds per process: the steps of a run share one.
         executor=dg.in_process_executor,
         loggers={"display": logger} if logger else None,
@@ -87,8 +103,8 @@ def build(
             "registry": Registry(root, clock),
             "arrivals": Arrivals(root),
             "store": Vectors(Database(root)),
-            "inference": Inference(service or url),
-            "reports": Reports(root, url),
+            "instances": Instances(services),
+            "reports": Reports(root, url, ui_of(first.serving)),
         },
     )
 
@@ -104,12 +120,14 @@ def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.Asset
         evaluation.build(plan),
         deployment.build(plan),
         outcomes.build(plan),
+        realized_drift.build(plan),
     ]
 
 
-def _job(horizon: str, what: str, of: tuple[str, ...]):  # type: ignore[no-untyped-def]  # Dagster does not export it
+# Dagster does not export the type of a job that is not resolved yet.
+def _job(horizon: str, what: str, of: tuple[str, ...], tags: Mapping[str, str]):  # type: ignore[no-untyped-def]
     return dg.define_asset_job(
         names.job(horizon, what),
         selection=dg.AssetSelection.assets(*(names.key(horizon, step) for step in of)),
-        tags={"tenor/horizon": horizon},
+        tags={"tenor/horizon": horizon, **tags},
     )

@@ -21,8 +21,8 @@ MOST = 20  # categories of an attribute that are listed
 # What the pipeline, the databases and the services put into a store.
 SHORT = 8  # digits of a bundle's id that tell it from the others
 STORE = (
-    "lake", "registry", "reports", "arrivals", "audit", "calendars", "evaluators", "postgres", "dagster",
-    "dagster.log", "service.log",
+    "lake", "registry", "reports", "arrivals", "published", "audit", "alerts", "calendars", "evaluators", "tuning",
+    "postgres", "dagster", "dagster.log", "service.log",
 )  # fmt: skip
 
 

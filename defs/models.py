@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resources.registry import Entry, Registry
 
 OURS = ("bundle", "why")  # words that are no config
+LONGEST = 120  # characters of a cause
 
 
 def models(overrides: Sequence[str]) -> int:
@@ -115,7 +116,7 @@ def _print(console: Console, registry: "Registry", horizon: str) -> None:
     ledger = registry.ledger(horizon)
     champion = ledger[-1] if ledger else None
     table = Table(title=f"{horizon}: who serves, and who could", title_justify="left")
-    for column in ("bundle", "role", "learned from", "to", "rank IC", "net Sharpe", "judged", "size"):
+    for column in ("bundle", "role", "learned from", "to", "rank IC", "net Sharpe", "cause", "judged", "size"):
         table.add_column(
             column, justify="right" if column in ("rank IC", "net Sharpe", "size") else "left", overflow="fold"
         )
@@ -129,6 +130,7 @@ def _print(console: Console, registry: "Registry", horizon: str) -> None:
             max(end for part, (_, end) in spans.items() if part != "test")[:10] if spans else "–",
             _figure(scores.get("rank_ic"), scores.get("rank_ic_error")),
             _figure(scores.get("net", {}).get("sharpe"), scores.get("net", {}).get("sharpe_error"), 2),
+            caused(registry.provenance(horizon, id)),
             judged(registry.judgements(horizon, id), [entry for entry in ledger if entry.id == id]),
             f"{registry.size(horizon, id) / 1e6:.1f} MB",
         )
@@ -146,6 +148,15 @@ def role(id: str, ledger: "Sequence[Entry]") -> str:
     if ledger and ledger[-1].id == id:
         return "champion"
     return "former" if any(entry.id == id for entry in ledger) else "challenger"
+
+
+def caused(provenance: Mapping[str, Any]) -> str:
+    """Why it was trained: by hand, or what warranted it and why."""
+    found = provenance.get("cause")
+    if not found:
+        return "not recorded"
+    why = found["why"]
+    return f"{found['kind']}: {why if len(why) <= LONGEST else why[: LONGEST - 1] + '…'}" if why else found["kind"]
 
 
 def judged(judgements: Sequence[Mapping[str, Any]], entries: "Sequence[Entry]") -> str:

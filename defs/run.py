@@ -8,13 +8,14 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from assets import names, replay
+from assets import names, partitions, replay
 from assets.plan import Plan
 from conf.compose import asked, compose, split
 from conf.schema import Horizon
@@ -24,6 +25,7 @@ from defs.look import root_of
 from defs.processes import Processes
 from defs.service import start_service
 from defs.summary import print_summary
+from resources.clock import clock_of_environment
 from resources.dagster_storage import instance
 from resources.inference import Inference, InferenceError, Predicted
 from resources.lake import Lake
@@ -52,15 +54,15 @@ def run(overrides: Sequence[str]) -> int:
     with Processes() as processes:
         # The service starts while the first steps run: it takes a few seconds to import.
         url = start_service(processes, root_of(first), first.serving)
-        return _materialize(overrides, horizons, lambda runner, horizon: runner.whole(horizon, url), url)
+        return materialize(overrides, horizons, lambda runner, horizon: runner.whole(horizon, url), url)
 
 
 def refresh(overrides: Sequence[str]) -> int:
     """Bring the tables of the horizons up to date, and train nothing; 0 when every step succeeded, else 1."""
-    return _materialize(overrides, compose(overrides), lambda runner, _: runner.tables())
+    return materialize(overrides, compose(overrides), lambda runner, _: runner.tables())
 
 
-def _materialize(
+def materialize(
     overrides: Sequence[str],
     horizons: Mapping[str, Horizon],
     each: Callable[["Runner", Horizon], object],
@@ -70,12 +72,13 @@ def _materialize(
     console = own_console()
     structural, values = split(overrides)
     os.environ[OVERRIDES_VARIABLE] = shlex.join(structural)
-    root = root_of(next(iter(horizons.values())))
+    root, clock = root_of(next(iter(horizons.values()))), clock_of_environment()
     with instance(root) as stored, Display(console) as display:
-        graph = build(horizons, progress=display, service=service, logger=display.logger())
+        graph = build(horizons, clock=clock, progress=display, service=service, logger=display.logger())
         made: dict[str, Outcome] = {}
         for name, what in order(horizons, asked(overrides)):
-            runner = Runner(graph, stored, values, made.setdefault(name, Outcome(name)))
+            last = partitions.newest(Plan(horizons[name]), horizons, clock.now())
+            runner = Runner(graph, stored, values, made.setdefault(name, Outcome(name)), last)
             if what == "bars":
                 runner.only_bars()
             else:
@@ -112,19 +115,27 @@ def own_console() -> Console:
 
 @dataclass
 class Runner:
-    """Runs the jobs of one horizon and gathers what they report."""
+    """Runs the jobs of one horizon and gathers what they report; last: the newest session that there are bars of."""
 
     graph: dg.Definitions
     stored: dg.DagsterInstance
     values: list[str]
     outcome: Outcome
+    last: date | None
 
     def only_bars(self) -> None:
         self._job("bars", partitioned=True)
 
-    def tables(self) -> bool:
-        """Bars, features, factors and what is made of them."""
-        return self._job("refresh", partitioned=True)
+    def tables(self, span: tuple[str, str] | None = None) -> bool:
+        """Bars, features, factors and what is made of them; span: first and last partition, all of them by default."""
+        return self._job("refresh", partitioned=True, span=span)
+
+    @property
+    def keys(self) -> list[str]:
+        """The partitions of the horizon's tables that there are bars for."""
+        parts = self.graph.resolve_job_def(names.job(self.outcome.horizon, "bars")).partitions_def
+        assert parts is not None
+        return [] if self.last is None else [key for key in parts.get_partition_keys() if key <= str(self.last)]
 
     def whole(self, horizon: Horizon, url: str) -> None:
         """Refresh, train, deploy, and ask the service for a prediction; stops at the first failure."""
@@ -151,14 +162,16 @@ class Runner:
         newest = table.filter(pl.col("timestamp") == pl.col("timestamp").max()).collect()
         return newest.drop("known_at", "partition").sort("symbol")
 
-    def _job(self, what: str, *, partitioned: bool = False) -> bool:
+    def _job(self, what: str, *, partitioned: bool = False, span: tuple[str, str] | None = None) -> bool:
         name = names.job(self.outcome.horizon, what)
         job = self.graph.resolve_job_def(name)
         tags = {}
         if partitioned:
-            assert job.partitions_def is not None, f"{name} is partitioned"
-            keys = job.partitions_def.get_partition_keys()
-            tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}
+            if not self.keys:
+                self.outcome.failures.append("bars: none has ended yet, there is nothing to make")
+                return False
+            first, last = span or (self.keys[0], self.keys[-1])
+            tags = {RANGE_START: first, RANGE_END: last}
         config: dict[str, Any] = {"loggers": {"display": {}}}
         if self.values:
             config["resources"] = {"settings": {"config": {"overrides": self.values}}}

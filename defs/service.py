@@ -15,6 +15,16 @@ def url_of(serving: Serving) -> str:
     return f"http://{serving.host}:{serving.port}"
 
 
+def urls_of(serving: Serving) -> list[str]:
+    """The addresses of the services that serve this store."""
+    return list(serving.instances or [url_of(serving)])
+
+
+def ui_of(serving: Serving) -> str:
+    """The address of Dagster's pages."""
+    return f"http://127.0.0.1:{serving.dagster_port}"
+
+
 def start_service(processes: Processes, root: Path, serving: Serving) -> str:
     """The URL of a service of this store: the one that runs already, or a new one that ends with `processes`."""
     with Inference(url_of(serving), timeout=2.0) as running:

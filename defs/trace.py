@@ -71,6 +71,8 @@ def _said(row: Mapping[str, Any], also: pl.DataFrame, horizon: str) -> dict[str,
         "timestamp": row["timestamp"],
         "prediction": row["prediction"],
         "coverage": row["coverage"],
+        "novelty": row.get("novelty"),  # a log of the first format has none
+        "abstained": bool(row.get("abstained")),
         "inputs": row["inputs"],
         "shadow": also.filter(role="shadow").select("bundle", "prediction").to_dicts(),
     }

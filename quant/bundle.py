@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from quant import tensors
 from quant.bars import BarsError
 from quant.forest import Forest, ForestError, Name
 from quant.forest import compile as compile_forest
 from quant.forest_choice import available
+from quant.formats import refusal
 from quant.grid import Grid
 from quant.inputs import names
+from quant.novelty import Novelty
 from quant.preprocess import Preprocess
 from quant.recipe import NO_BARS, Recipe, RecipeError
 from quant.train import Trained
@@ -30,6 +33,8 @@ FORMAT = "tenor-bundle-1"
 MANIFEST = "manifest.json"
 FILES = ("model.txt", "forest.safetensors", "golden_bars.parquet", "golden.parquet")
 IDENTITY = ("content", "config", "source", "lock")  # digests that make the id
+NOVELTY = "novelty.safetensors"
+NOVELTY_TOLERANCE = 0.02  # of a golden novelty on another kind of device, whose factors differ in the last bits
 TOLERANCE = 1e-9  # of a prediction, relative to the scale of LightGBM's predictions
 
 
@@ -48,6 +53,8 @@ class Bundle:
     golden_bars: pl.DataFrame  # rows of the bars table
     golden: pl.DataFrame  # symbol, timestamp, factors Float32, prediction Float64 by LightGBM
     golden_others: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # the same of the horizons it reads too
+    novelty: Novelty | None = None  # None: the bundle was made before there was any
+    golden_novelty: np.ndarray | None = None  # of the golden rows, float32 [N]
 
     @property
     def id(self) -> str:
@@ -96,6 +103,15 @@ class Bundle:
             return self.forest.predict(self.preprocess.apply(X), evaluator)
         except ForestError as error:
             raise BundleError(str(error)) from error
+
+    def novelty_of(self, X: np.ndarray) -> np.ndarray | None:
+        """How unlike the training rows X float32 [N, F] are, [N] from 0 to 1; None where the bundle cannot say."""
+        return None if self.novelty is None else self.novelty.of(X, self.factors)
+
+    @property
+    def abstains_above(self) -> float | None:
+        """The novelty above which a prediction is no signal; None: it always is one."""
+        return (self.manifest.get("novelty") or {}).get("abstain_above")
 
     def predict_bars(
         self,
@@ -163,6 +179,7 @@ class Bundle:
         for name in available():
             if self.predict_rows(golden, name).tobytes() != found.tobytes():
                 raise BundleError(f"bundle {self.id}: evaluator {name} disagrees with native on the golden rows")
+        self._compare_novelty(golden)
 
     def verify_predictions(self) -> np.ndarray:
         """Predict the golden factors, float64 [N]; BundleError where LightGBM's predictions are others."""
@@ -178,6 +195,7 @@ class Bundle:
         absent = _without_bars(self.recipe, self.golden_bars)
         _, X = self.recipe.rows(self.golden_bars, 1, absent, self.golden_others)
         self.predict_rows(X)
+        self.novelty_of(X)
 
     def to_files(self) -> dict[str, bytes]:
         """File name -> content; the manifest comes last and lists the SHA-256 of every other file."""
@@ -189,12 +207,16 @@ class Bundle:
         )
         files = dict(zip(FILES, contents, strict=True))
         files |= {_golden_of(name): parquet(bars) for name, bars in self.golden_others.items()}
+        if self.novelty is not None and self.golden_novelty is not None:
+            files[NOVELTY] = self.novelty.dumps(golden=self.golden_novelty)
         manifest = {**self.manifest, "files": {name: _sha256(data) for name, data in files.items()}}
         return files | {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Bundle":
         """Read and check the files; BundleError names one that is absent, damaged or does not fit."""
+        if MANIFEST in files:
+            _known_format(files[MANIFEST])  # first: another format may have other files
         if missing := [name for name in (*FILES, MANIFEST) if name not in files]:
             raise BundleError(f"incomplete bundle, missing {', '.join(missing)}: it was not copied whole")
         try:
@@ -204,9 +226,8 @@ class Bundle:
             theirs = {name: _golden_of(name) for name in recipe.reads}
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
-        if manifest["format"] != FORMAT:
-            raise BundleError(f"the bundle has format {manifest['format']!r}, this is {FORMAT!r}: train again")
-        for name in (*FILES, *theirs.values()):
+        told = (NOVELTY,) if manifest.get("novelty") else ()
+        for name in (*FILES, *theirs.values(), *told):
             if name not in files:
                 raise BundleError(f"incomplete bundle, missing {name}: it was not copied whole")
             if hashes.get(name) != _sha256(files[name]):
@@ -216,7 +237,19 @@ class Bundle:
         bars, golden = (pl.read_parquet(io.BytesIO(files[name])) for name in FILES[2:])
         text = files["model.txt"].decode()
         others = {name: pl.read_parquet(io.BytesIO(files[file])) for name, file in theirs.items()}
-        return cls(manifest, recipe, text, Forest.loads(files["forest.safetensors"]), bars, golden, others)
+        novelty = Novelty.loads(files[NOVELTY]) if told else None
+        golden_novelty = tensors.loads(files[NOVELTY])[0]["golden"] if told else None
+        return cls(
+            manifest,
+            recipe,
+            text,
+            Forest.loads(files["forest.safetensors"]),
+            bars,
+            golden,
+            others,
+            novelty,
+            golden_novelty,
+        )
 
     def _valid(self, frame: pl.DataFrame, grid: Grid, columns: Collection[str], horizon: str = "") -> pl.DataFrame:
         what = f"bars of horizon {horizon}" if horizon else "bars"
@@ -249,6 +282,29 @@ class Bundle:
                     f"instead of {old[row]}"
                 )
 
+    def _compare_novelty(self, golden: np.ndarray) -> None:
+        """Raise BundleError where the golden rows are not as novel as they were."""
+        found = self.novelty_of(golden)
+        if found is None or self.golden_novelty is None:
+            return
+        apart = np.abs(found - self.golden_novelty)
+        if not (apart <= (0 if self.manifest["device"] == device() else NOVELTY_TOLERANCE)).all():
+            at = int(np.argmax(apart))
+            row = self.golden.row(at, named=True)
+            raise BundleError(
+                f"bundle {self.id}: the novelty of {row['symbol']} at {row['timestamp']} replays as {found[at]} "
+                f"instead of {self.golden_novelty[at]}"
+            )
+
+
+def _known_format(manifest: bytes) -> None:
+    try:
+        found = json.loads(manifest)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
+    if found != FORMAT:
+        raise BundleError(refusal("the bundle", found, FORMAT, "train again"))
+
 
 def build(
     *,
@@ -267,6 +323,8 @@ def build(
     weights: Mapping[str, float] | None = None,
     tuning: Mapping[str, Any] | None = None,
     golden_others: Mapping[str, pl.DataFrame] = NO_BARS,
+    novelty: Novelty | None = None,
+    abstain_above: float | None = None,
 ) -> Bundle:
     """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
 
@@ -275,7 +333,8 @@ def build(
     first and last bar of train, valid and test; folds: both of each fold of the out-of-fold predictions; statistics:
     `feature_statistics` of the training rows; weights: how unequally these weigh, None where all weigh alike; tuning:
     `quant.tuned.Tuned.summary`, None where nothing was searched; golden_others: bars of the horizons in `recipe.reads`
-    for the same slots. Raises BundleError where a part does not fit.
+    for the same slots; novelty: of rows against the training rows, None where it is not measured; abstain_above: the
+    novelty above which a prediction is no signal. Raises BundleError where a part does not fit.
     """
     import lightgbm as lgb
 
@@ -287,6 +346,7 @@ def build(
     keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars), others=golden_others)
     columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
     golden = keys.with_columns(**columns, prediction=booster.predict(trained.preprocess.apply(X)))
+    golden_novelty = None if novelty is None else novelty.of(X, tuple(recipe.factors))
     manifest = {
         "format": FORMAT,
         "id": identity(digests),
@@ -310,10 +370,13 @@ def build(
         "folds": list(folds),
         "scores": dict(scores),
         "statistics": dict(statistics),
+        "novelty": None if novelty is None else {**novelty.summary, "abstain_above": abstain_above},
         "device": device(),
     }
     forest = compile_forest(trained.text)
-    return Bundle(manifest, recipe, trained.text, forest, golden_bars, golden, dict(golden_others))
+    return Bundle(
+        manifest, recipe, trained.text, forest, golden_bars, golden, dict(golden_others), novelty, golden_novelty
+    )
 
 
 @lru_cache(8)

@@ -135,6 +135,15 @@ class Grid:
             starts = (us - (us - self._cuts.open[segment]) % self.step).view("datetime64[us]")
         return np.where(inside, starts, np.datetime64("NaT", "us"))
 
+    def numbers(self, slots: Instants) -> npt.NDArray[np.int64]:
+        """How many bar starts lie before each of these bar starts: [N], from the calendar's first session on."""
+        if self.daily:
+            return self._session_index(slots).astype(np.int64)
+        us = _us(slots)
+        segment = np.maximum(np.searchsorted(self._cuts.open, us, side="right") - 1, 0)
+        before = np.cumsum(self._segment_slots) - self._segment_slots
+        return before[segment] + (us - self._cuts.open[segment]) // self.step
+
     def contains(self, stamps: Instants) -> npt.NDArray[np.bool_]:
         """Whether each stamp is a bar start of this grid."""
         if not self.daily:
@@ -149,6 +158,23 @@ class Grid:
         us = _us(slots)
         segment = np.maximum(np.searchsorted(self._cuts.open, us, side="right") - 1, 0)
         return np.minimum(us + self.step, self._cuts.close[segment]).view("datetime64[us]")
+
+    def last_ended(self, now: datetime) -> datetime | None:
+        """The start of the newest bar that has ended by an aware instant, end included; None before the first."""
+        us = np.int64(round(now.timestamp() * 1e6))
+        if self.daily:
+            sessions = int(np.searchsorted(self._session_close, us, side="right"))
+            return (
+                _aware(self._cuts.dates[sessions - 1].astype("datetime64[us]").astype(np.int64)) if sessions else None
+            )
+        segment = int(np.searchsorted(self._cuts.open, us, side="right")) - 1
+        while segment >= 0:
+            over = us >= self._cuts.close[segment]
+            bars = int(self._segment_slots[segment] if over else (us - self._cuts.open[segment]) // self.step)
+            if bars:
+                return _aware(self._cuts.open[segment] + (bars - 1) * self.step)
+            segment -= 1
+        return None
 
     def partition_keys(self, instants: Instants, partition: str) -> npt.NDArray[np.str_]:
         """The key of each instant's session: its date, or the first day of its "month" or "year"."""

@@ -1,7 +1,9 @@
 """Labels of bars, each with its own end; and what is learned of one: the outcome, its sign, or its grade."""
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +11,10 @@ import numpy.typing as npt
 from quant.barriers import Entry, Tie, triple_barrier
 from quant.panel import Panel
 from quant.program import Program
+from quant.sets import expand
 
 Floats = npt.NDArray[np.float64]
+KEYS = {"kind", "name", "expr", "width", "profit", "loss", "entry", "tie"}  # of a label; the others are parameters
 PRICES = ("open", "high", "low", "close")
 
 
@@ -23,12 +27,14 @@ class Labels:
 
 
 class Label(Protocol):
-    """A way to label bars. inputs: the columns it reads; lookback, lookahead: the most slots it reads either way."""
+    """A way to label bars. inputs: the columns it reads; lookback, lookahead: the most slots it reads either way;
+    crosses: whether a symbol's label reads other symbols too."""
 
     text: str
     inputs: tuple[str, ...]
     lookback: int
     lookahead: int
+    crosses: bool
 
     def run(self, panel: Panel) -> Labels:
         """The label of every slot of the panel."""
@@ -40,6 +46,7 @@ class ExpressionLabel:
     def __init__(self, program: Program, text: str) -> None:
         self.text, self.inputs = text, program.inputs
         self.lookback, self.lookahead = program.lookback, program.lookahead
+        self.crosses = program.crosses or bool(program.symbols)
         self._program = program
 
     def run(self, panel: Panel) -> Labels:
@@ -58,6 +65,7 @@ class BarrierLabel:
         self.text = f"the return from {entry.replace('_', ' ')} {until}"
         self.inputs = tuple(dict.fromkeys((*PRICES, *width.inputs)))
         self.lookback, self.lookahead = width.lookback, bars
+        self.crosses = width.crosses or bool(width.symbols)
         self._width, self._entry, self._tie = width, entry, tie
         self._profit, self._loss = profit, loss
 
@@ -77,6 +85,23 @@ class BarrierLabel:
             tie=self._tie,
         )
         return Labels(touched.value, touched.ahead)
+
+
+def label_of(declared: Mapping[str, Any], compiled: Callable[..., Program], file: str = "") -> Label:
+    """The label that a config declares (conf/label), its parameters filled in.
+
+    compiled: makes the program of entries, as `Program.compile` does over the names of the bars. file: for messages.
+    """
+    barriers = declared["kind"] == "triple_barrier"
+    text = declared["width" if barriers else "expr"]
+    used = set(re.findall(r"[A-Za-z_]\w*", text)) - KEYS
+    given = {name: [value] for name, value in declared.items() if name in used}
+    pattern = "_".join(["label", *(f"{{{name}}}" for name in given)])
+    [entry] = expand({declared["name"]: {pattern: {"expr": text, **given}}}, file_of=lambda _: file).values()
+    if not barriers:
+        return ExpressionLabel(compiled({"label": entry}, lookahead=True), entry.text)
+    rules = {name: declared[name] for name in ("profit", "loss", "bars", "entry", "tie")}
+    return BarrierLabel(compiled({"width": entry}), entry.text, **rules)
 
 
 def gains(outcome: Floats) -> Floats:

@@ -50,6 +50,10 @@ class Program:
         self.symbols = tuple(sorted(frozenset().union(*(node.symbols for node in self.outputs.values()))))
         self.others = _others(self._nodes)
 
+    def reads(self, name: str) -> frozenset[str]:
+        """The columns that one entry reads, through earlier entries too."""
+        return frozenset(_columns(ordered([self.outputs[name]])))
+
     @cached_property
     def _series(self) -> list[Series]:
         made = lowered(self._nodes)

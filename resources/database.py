@@ -32,6 +32,11 @@ class Database:
     def embedded(self) -> bool:
         return self._external is None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a database already: looking at a store that has none must not make one."""
+        return not self.embedded or (self._root / "postgres" / "data").exists()
+
     def url(self, name: str) -> str:
         """`postgresql://…` URL for libpq clients; `name`: one of NAMES. May hold a password: never log it."""
         if name not in NAMES:

@@ -19,6 +19,8 @@ _SCHEMA: dict[str, pl.DataType] = {
     "timestamp": pl.Datetime("us", "UTC"),
     "prediction": pl.Float64(),
     "coverage": pl.Float64(),
+    "novelty": pl.Float32(),
+    "abstained": pl.Boolean(),
 }
 
 
@@ -36,7 +38,7 @@ class ServiceDown(InferenceError):
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predictions of one bundle. frame: symbol, timestamp, prediction, coverage."""
+    """Predictions of one bundle. frame: symbol, timestamp, prediction, coverage, novelty, abstained."""
 
     bundle: str
     number: int

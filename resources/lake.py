@@ -7,7 +7,7 @@ of deltalake keeps every partition open and grew to 2.7 GB at 1,000 of them.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import create_table_with_add_actions
 
-from resources.staging import PARTITION, Digest, LakeError, Staged, delta_schema
+from quant.formats import refusal
+from resources import formats
+from resources.staging import PARTITION, Digest, LakeError, Staged, delta_schema, digests
 
 # One writer per table: a commit that finds another one in its way fails. Delta's own retries would let two
 # writers add the same rows to a partition that was empty when both began.
@@ -28,16 +30,21 @@ _STRICT = CommitProperties(max_commit_retries=0)
 _ADDING = CommitProperties(max_commit_retries=100)
 # A table that is appended to all day has thousands of commits: a month of them would have to be listed every time.
 _OFTEN = {"delta.logRetentionDuration": "interval 2 days"}
-_SELDOM: Mapping[str, str] = {}
+# The versions that bundles were made from must stay readable: the log goes by `tenor vacuum` alone, which knows them.
+_SELDOM = formats.KEPT_LOG
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a write left behind: the table's version (None: no table), its rows, whether it committed."""
+    """What a write left behind: the table's version (None: no table), its rows, whether it committed.
+
+    versions: a text for each partition of the write, equal where the rows are equal.
+    """
 
     version: int | None
     rows: int
     changed: bool
+    versions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Lake:
@@ -45,6 +52,13 @@ class Lake:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
+        self._pins: dict[str, int] = {}
+
+    def pinned(self, versions: Mapping[str, int]) -> "Lake":
+        """The same tables, of which these are read at these versions, whatever is written meanwhile."""
+        made = Lake(self.root)
+        made._pins = dict(versions)
+        return made
 
     def exists(self, table: str) -> bool:
         """Whether the table has a version."""
@@ -65,7 +79,7 @@ class Lake:
     def layout(self, table: str) -> dict[str, Any] | None:
         """The layout the table was made with, None where there is no table."""
         found = self._open(table)
-        return None if found is None else _layout(found)
+        return None if found is None else formats.layout_of(found)
 
     def partitions(self, table: str) -> list[str]:
         """The partitions that hold rows, in order; none where there is no table."""
@@ -118,7 +132,7 @@ class Lake:
             raise
         if not changed:
             staged.discard()
-            return Written(None if current is None else current.version(), staged.digest.rows, False)
+            return Written(None if current is None else current.version(), staged.rows, False, staged.versions)
         # From here on the files may be part of a version, whatever interrupts: only a refusal deletes them.
         try:
             if current is None:
@@ -133,7 +147,7 @@ class Lake:
                 f"another writer committed to table {table} while this one worked; nothing of this write is"
                 " visible. A table has one writer: end the other run, then run this one again"
             ) from error
-        return Written(self.version(table), staged.digest.rows, True)
+        return Written(self.version(table), staged.rows, True, staged.versions)
 
     def append(self, table: str, rows: pl.DataFrame, layout: Mapping[str, Any]) -> int:
         """Add rows (with a column `partition`) in one commit; its version. Any number of writers may do so at once.
@@ -221,7 +235,7 @@ class Lake:
         replaced = [key for key in stored if key in staged.keys]
         old = pl.scan_delta(current).collect_schema()
         if not staged.moved_from(old):
-            return staged.digest != self._digest(current, replaced)
+            return staged.digests != self._digests(current, replaced)
         if replaced != stored:
             raise LakeError(
                 f"table {table} has the columns {_columns(old)} and the new rows {_columns(staged.schema)}:"
@@ -229,15 +243,22 @@ class Lake:
             )
         return True
 
-    def _digest(self, current: DeltaTable, partitions: Sequence[str]) -> Digest:
-        """The digest of what the partitions hold, a few of them in memory at a time."""
-        digest, rows = Digest(), pl.scan_delta(current)
+    def _digests(self, current: DeltaTable, partitions: Sequence[str]) -> dict[str, Digest]:
+        """The digests of what the partitions hold, a few of them in memory at a time."""
+        found: dict[str, Digest] = {}
+        rows = pl.scan_delta(current)
         for at in range(0, len(partitions), 8):
-            digest.add(rows.filter(pl.col(PARTITION).is_in(partitions[at : at + 8])).collect())
-        return digest
+            digests(rows.filter(pl.col(PARTITION).is_in(partitions[at : at + 8])).collect(), found)
+        return found
 
     def _same_layout(self, table: str, current: DeltaTable, layout: Mapping[str, Any]) -> None:
-        have, want = _layout(current), json.loads(json.dumps(layout, default=str))
+        have, want = formats.layout_of(current), json.loads(json.dumps(layout, default=str))
+        if formats.pending(have) and have.get("format") != want.get("format"):
+            horizon = table.rpartition("/")[2]
+            raise LakeError(
+                f"table {table} under {self.root} is of an older Tenor: `tenor migrate horizon={horizon}` brings it to"
+                " today's format; its rows stay as they are"
+            )
         differ = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
         if differ:
             said = "; ".join(f"{key} was {have.get(key)!r} and is {want.get(key)!r}" for key in differ)
@@ -258,13 +279,13 @@ class Lake:
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         try:
-            return DeltaTable(self._uri(table), version=version)
+            found = DeltaTable(self._uri(table), version=self._pins.get(table) if version is None else version)
         except TableNotFoundError:
             return None
-
-
-def _layout(table: DeltaTable) -> dict[str, Any]:
-    return json.loads(table.metadata().description or "{}")
+        layout = formats.layout_of(found)
+        if ours := formats.from_newer(layout):
+            raise LakeError(refusal(f"table {table} under {self.root}", layout["format"], ours, "run `tenor migrate`"))
+        return found
 
 
 def _partitions(table: DeltaTable) -> list[str]:

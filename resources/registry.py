@@ -2,8 +2,10 @@
 
     registry/<horizon>/bundles/<id>/        the bundle's files; provenance.json and judgement.json beside them
     registry/<horizon>/ledger/000001.json   one promotion or rollback each; the highest number serves
+    registry/<horizon>/judged/<id>.json     how bundles were judged that `tenor vacuum` has removed: tries stay counted
 
-Both are only ever added to. Works on any file system with atomic rename and hard links.
+Both are only ever added to, but that `resources/removal.py` takes bundles away which the ledger does not name. Works on
+any file system with atomic rename and hard links.
 """
 
 import difflib
@@ -21,6 +23,7 @@ from quant.bundle import MANIFEST, Bundle, BundleError
 from resources.clock import Clock, SystemClock
 
 PROVENANCE, JUDGEMENT = "provenance.json", "judgement.json"
+JUDGED = "judged"
 Action = Literal["promote", "rollback"]
 _TEXTS = ("horizon", "bundle", "action", "why", "at")
 NOTHING: Mapping[str, bytes] = {}
@@ -161,9 +164,13 @@ class Registry:
         kept = [file for file in found if not file.parent.name.startswith(".")]
         return [file.parent.name for file in sorted(kept, key=lambda file: (file.stat().st_mtime_ns, file))]
 
+    def folder(self, horizon: str) -> Path:
+        """All that there is of a horizon."""
+        return self._root / horizon
+
     def path(self, horizon: str, id: str) -> Path:
         """The bundle's folder."""
-        return self._root / horizon / "bundles" / id
+        return self.folder(horizon) / "bundles" / id
 
     # -- judgements ------------------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Registry:
         found = [*self.judgements(horizon, id), {"at": self._clock.now().isoformat(), **judgement}]
         # Outside the folder: a bundle is loaded by reading all that is in it.
         draft = self.path(horizon, id).parent / f".{id}.{uuid.uuid4().hex}"
-        _write(draft, json.dumps(found, indent=1, allow_nan=False).encode())
+        write_through(draft, json.dumps(found, indent=1, allow_nan=False).encode())
         draft.replace(self.path(horizon, id) / JUDGEMENT)
         return len(found)
 
@@ -186,6 +193,17 @@ class Registry:
             return list(json.loads(file.read_bytes()))
         except (ValueError, TypeError) as error:
             raise RegistryError(f"{file} is damaged: {error}; restore it or remove it") from error
+
+    def served(self, horizon: str) -> set[str]:
+        """Ids that the ledger names."""
+        return {entry.id for entry in self.ledger(horizon)}
+
+    def all_judgements(self, horizon: str) -> dict[str, list[dict[str, Any]]]:
+        """The judgements of every bundle by its id, of removed ones too."""
+        files = (self.folder(horizon) / JUDGED).glob("[!.]*.json")
+        removed = {file.stem: list(json.loads(file.read_bytes())) for file in files}
+        here = {id: self.judgements(horizon, id) for id in self.bundles(horizon)}
+        return {id: removed.get(id, []) + here.get(id, []) for id in sorted({*removed, *here})}
 
     # -- the ledger ------------------------------------------------------------------------------------------
 
@@ -252,7 +270,7 @@ class Registry:
                 id, action = decide(ledger)
                 number = ledger[-1].number + 1 if ledger else 1
                 entry = Entry(number, horizon, id, action, why, self._clock.now(), by)
-                _write(draft, entry.to_json())
+                write_through(draft, entry.to_json())
                 try:
                     os.link(draft, folder / f"{number:06}.json")
                 except FileExistsError:
@@ -274,7 +292,7 @@ class Registry:
         draft.mkdir()
         try:
             for name, data in files.items():
-                _write(draft / name, data)
+                write_through(draft / name, data)
             draft.rename(target)
         except OSError:
             if not target.is_dir():
@@ -313,7 +331,7 @@ def _champions(ledger: list[Entry]) -> list[str]:
     return stack
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_through(path: Path, data: bytes) -> None:
     """Write a file through to the disk: what is renamed afterwards must not be empty after a power cut."""
     with path.open("wb") as file:
         file.write(data)

@@ -4,7 +4,7 @@ import os
 import shlex
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from conf.compose import check_value_only, compose
 from conf.schema import Horizon
@@ -22,8 +22,16 @@ class Settings(dg.ConfigurableResource):
 
     overrides: list[str] = Field(default_factory=list)
 
+    # The steps of a run share what it was resolved to: composing takes half a second, and a run has one config.
+    _resolved: dict[str, Horizon] = PrivateAttr(default_factory=dict)
+
     def horizon(self, name: str) -> Horizon:
         """The resolved config of one horizon under this run's overrides; ConfigError on a structural one."""
+        if name not in self._resolved:
+            self._resolved[name] = self._composed(name)
+        return self._resolved[name]
+
+    def _composed(self, name: str) -> Horizon:
         check_value_only(self.overrides)
         words = [*structural_overrides(), *self.overrides]
         if any(word.startswith("horizon=") for word in words):

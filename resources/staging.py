@@ -2,6 +2,7 @@
 
 import json
 import uuid
+import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -33,6 +34,19 @@ class Digest:
         self.sums = tuple((old + int(new)) % 2**64 for old, new in zip(self.sums, more, strict=True))
         self.rows += frame.height
 
+    def text(self, schema: pl.Schema) -> str:
+        """The same as text, which other columns or types change too; no rows are the same whatever their columns."""
+        if not self.rows:
+            return "no rows"
+        columns = zlib.crc32(repr(sorted((name, str(kind)) for name, kind in schema.items())).encode())
+        return f"{self.rows}-{columns:08x}-{''.join(f'{part:016x}' for part in self.sums)}"
+
+
+def digests(frame: pl.DataFrame, into: dict[str, Digest]) -> None:
+    """Count the rows of a frame into the digests of their partitions."""
+    for (key,), part in frame.partition_by(PARTITION, as_dict=True).items():
+        into.setdefault(str(key), Digest()).add(part)
+
 
 @dataclass
 class Staged:
@@ -42,7 +56,7 @@ class Staged:
     table: str
     keys: frozenset[str]
     files: list[AddAction] = field(default_factory=list)
-    digest: Digest = field(default_factory=Digest)
+    digests: dict[str, Digest] = field(default_factory=dict)  # of the partitions that have rows
     schema: pl.Schema | None = None
     _buffer: list[pl.DataFrame] = field(default_factory=list)
     _buffered: int = 0
@@ -59,11 +73,21 @@ class Staged:
         foreign = set(batch[PARTITION].unique()) - self.keys
         if foreign:
             raise LakeError(f"a batch for table {self.table} has rows of {foreign}, which is not being written")
-        self.digest.add(batch)
+        digests(batch, self.digests)
         self._buffer.append(batch)
         self._buffered += batch.height
         if self._buffered >= BUFFER_ROWS:
             self.flush()
+
+    @property
+    def rows(self) -> int:
+        return sum(digest.rows for digest in self.digests.values())
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What each partition of the write holds, as a text that is equal for equal rows."""
+        schema = self.schema or pl.Schema()
+        return {key: self.digests.get(key, Digest()).text(schema) for key in sorted(self.keys)}
 
     def flush(self) -> None:
         """Write the buffer: one file per partition in it."""

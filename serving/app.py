@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from conf.options import Options
 from resources.clock import Clock, SystemClock
-from serving import data, openapi, predict, problems, routes, stream, v2
+from serving import analogs, data, openapi, predict, problems, routes, stream, v2
 from serving import options as written
 from serving.guard import Guard
 from serving.keys import KeyRing
@@ -77,7 +77,7 @@ def create_app(
     app.add_middleware(Shedding, turn=parts.turn, metrics=parts.metrics)
     app.add_middleware(Observe, metrics=parts.metrics, lines=parts.lines, traced=parts.traces is not None)
     problems.install(app)
-    for routed in (routes, predict, v2, data, stream):
+    for routed in (routes, predict, v2, data, analogs, stream):
         app.include_router(routed.router)
     document(app)
     openapi.install(app)

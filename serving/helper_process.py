@@ -20,6 +20,7 @@ from quant.bundle import Bundle
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.helper import CLOSE, LINES, NICE, READY
+from serving.log_novelty import Measures
 from serving.log_writer import Writer
 from serving.logs import configure, log
 from serving.proofs import Proof, fingerprint, prove
@@ -116,7 +117,8 @@ def main() -> None:
     lines, proofs = socket.socket(fileno=told.sockets[0]), Connection(told.sockets[1])
     registry = Registry(Path(told.store))
     threading.Thread(target=answer, args=(proofs, registry), name="proofs", daemon=True).start()
-    writer = Writer(Lake(f"{told.store}/lake"), Challengers(registry).get, inputs=told.inputs)
+    lake = Lake(f"{told.store}/lake")
+    writer = Writer(lake, Challengers(registry).get, Measures(registry).get, inputs=told.inputs)
     write(lines, writer)
 
 

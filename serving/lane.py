@@ -15,6 +15,7 @@ from serving import v2_codec as codec
 from serving.logs import fresh_id
 from serving.observe import HEADER, Requests, accepted
 from serving.parting import PartingProtocol
+from serving.scoring import NOVEL_HERE, abstained
 from serving.v2_infer import ROUTE
 
 MOST = 2**16  # bytes of a body: parsing more would keep other requests waiting
@@ -53,14 +54,16 @@ class Lane:
             request, behind = codec.decode(body, size)
             predictor = state.predictors.choose(model)
             bundle = predictor.bundle
-            X = codec.rows(request, behind, bundle.factors, state.options.limits.rows)
-            if not state.scorer.inline(predictor, X):
+            abstains = bundle.abstains_above is not None
+            X = codec.rows(request, behind, bundle.factors, state.options.limits.rows, abstains=abstains)
+            if not state.scorer.inline(predictor, X) or (abstains and len(X) > NOVEL_HERE):
                 return None
             asked = time.perf_counter()
             values = state.scorer.predict(predictor, X)
+            no_signal = abstained(bundle, bundle.novelty_of(X)) if abstains else None
             seconds = time.perf_counter() - asked
             told = {"bundle": bundle.id, "request": request_id}
-            text, json_size = codec.encode(request, values, model, str(predictor.entry.number), told)
+            text, json_size = codec.encode(request, values, model, str(predictor.entry.number), told, no_signal)
         except Exception:  # the usual way meets it again, and says what is wrong
             return None
         state.scorer.keep(predictor, X, values, route=ROUTE, request_id=request_id, keys=None, seconds=seconds)

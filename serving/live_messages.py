@@ -78,6 +78,10 @@ class Signal(Message):
     symbol: str
     prediction: float | None
     coverage: float = Field(description="share of the factors that had a value, 0 to 1")
+    novelty: float | None = Field(
+        description="share of training rows that are less unusual than this one, 0 to 1; null: an older bundle"
+    )
+    abstained: bool = Field(description="true: the inputs are too unlike training; the prediction is no signal")
 
 
 class Section(Message):

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,6 +31,8 @@ class _Section(msgspec.Struct, tag="section"):
     symbols: list[str]
     values: list[float | None]
     shares: list[float]
+    novelty: list[float] | None = None  # None: not measured
+    abstained: list[bool] | None = None
 
 
 class _Restated(msgspec.Struct, tag="restated"):
@@ -147,6 +150,8 @@ def _record(section: SectionSignals) -> _Section:
         symbols=list(section.symbols),
         values=section.scored.values.tolist(),  # NaN is encoded as null
         shares=section.shares.tolist(),
+        novelty=_listed(section.scored.novelty),
+        abstained=_listed(section.scored.abstained),
     )
 
 
@@ -160,9 +165,18 @@ def _section(horizon: str, record: _Section) -> SectionSignals:
         coverage=record.coverage,
         complete=record.complete,
         symbols=record.symbols,
-        scored=Scored(np.array(record.values, np.float64), record.request),
+        scored=Scored(
+            np.array(record.values, np.float64),
+            record.request,
+            None if record.novelty is None else np.array(record.novelty, np.float32),
+            None if record.abstained is None else np.array(record.abstained, bool),
+        ),
         shares=np.array(record.shares, np.float64),
     )
+
+
+def _listed(values: np.ndarray | None) -> list[Any] | None:
+    return None if values is None else values.tolist()
 
 
 def _int(slot: np.datetime64) -> int:

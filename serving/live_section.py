@@ -28,8 +28,7 @@ class SectionSignals:
 
     def to_dict(self, symbols: frozenset[str] = frozenset(), restated_at: datetime | None = None) -> dict[str, Any]:
         """The section as JSON values; only these symbols' signals, all where the set is empty."""
-        values, shares = self.scored.values.tolist(), self.shares.tolist()
-        told = zip(self.scored.signals, self.symbols, values, shares, strict=True)
+        told = zip(self.scored.told(), self.symbols, self.shares.tolist(), strict=True)
         return {
             "horizon": self.horizon,
             "timestamp": self.slot.astype("datetime64[us]").item().replace(tzinfo=UTC),
@@ -40,8 +39,15 @@ class SectionSignals:
             "complete": self.complete,
             "restated_at": restated_at,
             "signals": [
-                {"signal": signal, "symbol": symbol, "prediction": value, "coverage": share}
-                for signal, symbol, value, share in told
+                {
+                    "signal": signal,
+                    "symbol": symbol,
+                    "prediction": value,
+                    "coverage": share,
+                    "novelty": novelty,
+                    "abstained": abstained,
+                }
+                for (signal, value, novelty, abstained), symbol, share in told
                 if not symbols or symbol in symbols
             ],
         }

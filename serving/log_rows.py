@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from serving.log_novelty import Measure
 from serving.record import Key, Record
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST, LAST = (date.min - EPOCH.date()).days, (date.max - EPOCH.date()).days  # days that Python and the table can hold
 INSTANT = pl.Datetime("us", "UTC")
-LAYOUT = {"format": "predictions-1"}
+LAYOUT = {"format": "predictions-2"}
+SILENT = Measure(None)
 SCHEMA: dict[str, pl.DataType] = {
     "signal": pl.String(),
     "request": pl.String(),
@@ -27,6 +29,8 @@ SCHEMA: dict[str, pl.DataType] = {
     "timestamp": INSTANT,  # the bar's
     "prediction": pl.Float64(),
     "coverage": pl.Float64(),
+    "novelty": pl.Float32(),  # null: the bundle does not measure it
+    "abstained": pl.Boolean(),  # the prediction was told to be no signal; null where novelty is
     "inputs_hash": pl.String(),  # 16 hex digits of BLAKE2b over the row's float32
     "inputs": pl.List(pl.Float32()),  # the bundle's factors in its order; null where they are not kept
     "seconds": pl.Float64(),  # to the answer; null in shadow
@@ -91,8 +95,8 @@ def matrix(lines: Sequence[Line]) -> np.ndarray:
     return np.frombuffer(b"".join(one.X for one in lines), np.float32).reshape(sum(one.size for one in lines), -1)
 
 
-def frame(lines: Sequence[Line], *, keep: bool) -> pl.DataFrame:
-    """Rows of the log for lines of one source. keep: the inputs too.
+def frame(lines: Sequence[Line], *, keep: bool, measure: Measure = SILENT) -> pl.DataFrame:
+    """Rows of the log for lines of one source. keep: the inputs too; measure: how their bundle tells novelty.
 
     Built of plain lists: what polars evaluates keeps the event loop from the interpreter, a Python loop does not.
     """
@@ -101,6 +105,7 @@ def frame(lines: Sequence[Line], *, keep: bool) -> pl.DataFrame:
     rows = [one for one in lines for _ in range(one.size)]
     keys = list(chain.from_iterable(one.keys or [(None, None)] * one.size for one in lines))
     shadow = first.role == "shadow"
+    novelty, abstained = measure.of(X)
     columns: dict[str, Sequence[object] | np.ndarray | pl.Series] = {
         "signal": [f"{one.request_id}.{row}" for one in lines for row in range(one.size)],
         "request": [one.request_id for one in rows],
@@ -113,12 +118,18 @@ def frame(lines: Sequence[Line], *, keep: bool) -> pl.DataFrame:
         "timestamp": [stamp and _micros(stamp) for _, stamp in keys],
         "prediction": np.frombuffer(b"".join(one.values for one in lines), np.float64),
         "coverage": 1.0 - np.isnan(X).mean(axis=1, dtype=np.float64),
+        "novelty": _or_nulls(novelty, size),
+        "abstained": _or_nulls(abstained, size),
         "inputs_hash": inputs_hashes(X),
         "inputs": pl.Series(X) if keep else pl.Series([None]).new_from_index(0, size),
         "seconds": pl.Series([None]).new_from_index(0, size) if shadow else [one.seconds for one in rows],
         "partition": [one.at.date().isoformat() for one in rows],
     }
     return pl.DataFrame([_series(name, values) for name, values in columns.items()])
+
+
+def _or_nulls(values: np.ndarray | None, size: int) -> pl.Series:
+    return pl.Series([None]).new_from_index(0, size) if values is None else pl.Series(values)
 
 
 def inputs_hashes(X: np.ndarray) -> list[str]:

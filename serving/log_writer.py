@@ -9,6 +9,7 @@ import polars as pl
 
 from quant.bundle import Bundle
 from resources.lake import Lake
+from serving.log_novelty import Measure
 from serving.log_rows import LAYOUT, SCHEMA, Line, decode, frame, matrix, table
 from serving.logs import log
 
@@ -31,11 +32,22 @@ class Tally(msgspec.Struct):
 
 
 class Writer:
-    """Builds and appends the tables' rows. challenger: the bundle of an id, to score a horizon's rows in shadow."""
+    """Builds and appends the tables' rows.
 
-    def __init__(self, lake: Lake, challenger: Callable[[str, str], Bundle], *, inputs: bool) -> None:
+    challenger: the bundle of an id, to score a horizon's rows in shadow; measure: how one tells novelty.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        challenger: Callable[[str, str], Bundle],
+        measure: Callable[[str, str], Measure],
+        *,
+        inputs: bool,
+    ) -> None:
         self._lake = lake
         self._challenger = challenger
+        self._measure = measure
         self._inputs = inputs
         self._frames: dict[str, list[pl.DataFrame]] = {}  # by horizon, taken and not yet written
         self._taken: dict[str, int] = {}  # rows of them that lines brought
@@ -83,7 +95,7 @@ class Writer:
     def _add(self, lines: Sequence[Line]) -> None:
         """Add the frame of lines of one source, and of its challenger's answers."""
         try:
-            made = frame(lines, keep=self._inputs)
+            made = frame(lines, keep=self._inputs, measure=self._measure(lines[0].horizon, lines[0].bundle))
         except Exception:  # a value that no table can hold costs its own line, never the log
             if len(lines) > 1:
                 for one in lines:
@@ -106,7 +118,9 @@ class Writer:
         if shadow is None:
             return None
         try:
-            values = self._challenger(horizon, shadow).predict_rows(matrix(lines))
+            X = matrix(lines)
+            values = self._challenger(horizon, shadow).predict_rows(X)
+            novelty, abstained = self._measure(horizon, shadow).of(X)
         except Exception:  # a challenger's trouble must not cost the champion's log
             self._tally.shadow_failures += made.height
             log.exception("the challenger could not score a request", extra={"fields": {"horizon": horizon}})
@@ -115,6 +129,8 @@ class Writer:
             bundle=pl.lit(shadow),
             role=pl.lit("shadow"),
             prediction=pl.Series(values),
+            novelty=pl.Series(novelty, dtype=pl.Float32) if novelty is not None else pl.lit(None, pl.Float32),
+            abstained=pl.Series(abstained) if abstained is not None else pl.lit(None, pl.Boolean),
             seconds=pl.lit(None, pl.Float64),
             inputs=pl.lit(None, SCHEMA["inputs"]),  # they are the champion's
         )

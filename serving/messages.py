@@ -108,6 +108,10 @@ class Prediction(Message):
     timestamp: datetime | None
     prediction: float | None
     coverage: float = Field(description="share of the factors that had a value, 0 to 1")
+    novelty: float | None = Field(
+        description="share of training rows that are less unusual than this one, 0 to 1; null: an older bundle"
+    )
+    abstained: bool = Field(description="true: the inputs are too unlike training; the prediction is no signal")
 
 
 class Predictions(Message):

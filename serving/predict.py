@@ -71,15 +71,23 @@ def read(body: bytes, limits: Limits) -> PredictRows | PredictBars:
 def _answer(predictor: Predictor, keys: list[Key], X: np.ndarray, scored: Scored) -> bytes:
     """`Predictions` as JSON. Not through pydantic: ten thousand rows would hold up everybody else."""
     coverage = 1.0 - np.isnan(X).mean(axis=1, dtype=np.float64)
-    told = zip(keys, scored.signals, scored.values.tolist(), coverage.tolist(), strict=True)
+    told = zip(keys, scored.told(), coverage.tolist(), strict=True)
     return msgspec.json.encode(
         {
             "horizon": predictor.bundle.horizon,
             "bundle": predictor.bundle.id,
             "number": predictor.entry.number,
             "predictions": [
-                {"signal": signal, "symbol": symbol, "timestamp": stamp, "prediction": value, "coverage": share}
-                for (symbol, stamp), signal, value, share in told
+                {
+                    "signal": signal,
+                    "symbol": symbol,
+                    "timestamp": stamp,
+                    "prediction": value,
+                    "coverage": share,
+                    "novelty": novelty,
+                    "abstained": abstained,
+                }
+                for (symbol, stamp), (signal, value, novelty, abstained), share in told
             ],
         }
     )

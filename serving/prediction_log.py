@@ -19,6 +19,7 @@ from quant.bundle import Bundle
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.helper import CLOSE, FLUSH, PATIENCE, Helper
+from serving.log_novelty import Measures
 from serving.log_rows import encode
 from serving.log_writer import Tally, Writer
 from serving.logs import event, log
@@ -58,7 +59,9 @@ class PredictionLog:
         self._asked: float | None = None  # when the helper was asked to flush, None where it has told
         self._again = 0.0  # when a helper may be started
         self._sent = 0.0  # when the helper was last sent a line
-        self._writer = Writer(Lake(f"{store}/lake"), self._challenger, inputs=options.inputs)
+        self._writer = Writer(
+            Lake(f"{store}/lake"), self._challenger, Measures(self._registry).get, inputs=options.inputs
+        )
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log")
         metrics.log_waiting.set_function(lambda: self._waiting)

@@ -1,6 +1,6 @@
 """What one request was predicted: handed from the scorer to whoever keeps or compares it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -34,12 +34,24 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers float64 [N] to one request, in its rows' order."""
+    """Answers float64 [N] to one request, in its rows' order.
+
+    novelty: of each row, float32 [N], None where it is not measured. abstained: whether each answer is no signal,
+    bool [N]: the bundle's own rule, and all False where it has none.
+    """
 
     values: np.ndarray
     request_id: str
+    novelty: np.ndarray | None = None
+    abstained: np.ndarray | None = None
 
     @cached_property
     def signals(self) -> list[str]:
         """The id of each row's prediction."""
         return [f"{self.request_id}.{row}" for row in range(len(self.values))]
+
+    def told(self) -> Iterator[tuple[str, float, float | None, bool]]:
+        """Signal, prediction, novelty and whether the model abstained, of each row, as JSON values."""
+        novelty = [None] * len(self.values) if self.novelty is None else self.novelty.tolist()
+        abstained = [False] * len(self.values) if self.abstained is None else self.abstained.tolist()
+        return zip(self.signals, self.values.tolist(), novelty, abstained, strict=True)

@@ -22,6 +22,7 @@ from serving.limits import Gate
 from serving.live import LiveService
 from serving.live_relog import Relog
 from serving.live_shadow import BarsShadow
+from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.prediction_log import PredictionLog
 from serving.predictors import Predictors
@@ -64,6 +65,7 @@ class Service:
     relog: Relog
     bars_shadow: BarsShadow
     cache: Cache
+    memory: Memory
     _followers: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -86,6 +88,7 @@ class Service:
         self.predictors.close()
         if self.prediction_log is not None:
             await asyncio.to_thread(self.prediction_log.close)
+        await asyncio.to_thread(self.memory.close)
         self.lines.flush()
         if self.traces is not None:
             await asyncio.to_thread(self.traces.shutdown)
@@ -148,4 +151,5 @@ def build(store: Path, horizons: tuple[str, ...], options: Options, keys: KeyRin
         relog=Relog(store, registry, live, clock, options.log, options.live.keep, metrics),
         bars_shadow=BarsShadow(predictors.challengers, scorer, clock, metrics),
         cache=Cache(options.live.cache_mib * 2**20),
+        memory=Memory(store),
     )

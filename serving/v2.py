@@ -10,7 +10,7 @@ from serving.messages import Live, Ready
 from serving.predictor import Predictor
 from serving.predictors import Predictors
 from serving.problems import documented
-from serving.v2_codec import OUTPUT, parse
+from serving.v2_codec import ABSTAINED, OUTPUT, parse
 from serving.v2_infer import wrong_version
 from serving.v2_messages import (
     ConfigTensor,
@@ -66,14 +66,17 @@ async def server(request: Request) -> ServerMetadata:
 async def metadata(model: str, predictors: Serving, version: str | None = None) -> ModelMetadata:
     """Inputs and outputs of what serves a horizon."""
     predictor = _of(predictors.serving(model), model, version)
-    factors = list(predictor.bundle.factors)
+    factors, abstains = list(predictor.bundle.factors), predictor.bundle.abstains_above is not None
     told = {"factors": factors, "or": "one tensor [rows] for each factor, named after it"}
     return ModelMetadata(
         name=model,
         versions=[str(predictor.entry.number)],
         platform=PLATFORM,
         inputs=[TensorMetadata(name=ALL, datatype="FP32", shape=[-1, len(factors)], parameters=told)],
-        outputs=[TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1])],
+        outputs=[
+            TensorMetadata(name=OUTPUT, datatype="FP64", shape=[-1]),
+            *([TensorMetadata(name=ABSTAINED, datatype="BOOL", shape=[-1])] if abstains else []),
+        ],
         parameters={"bundle": predictor.bundle.id},
     )
 

@@ -21,6 +21,7 @@ from serving.v2_messages import (
 from serving.v2_tensors import matrix, misread, tensor_error
 
 OUTPUT = "predictions"
+ABSTAINED = "abstained"  # an output of models that may
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 UNKNOWN = "Object contains unknown field `"  # as msgspec says it
@@ -57,12 +58,20 @@ def parse(text: bytes, kind: type[S]) -> S:
         return _with_nan(text, kind)
 
 
-def rows(request: InferRequest, behind: memoryview, factors: tuple[str, ...], most: int) -> np.ndarray:
-    """The factors float32 [N, F] of a request, NaN = missing; 422 where its tensors are not the model's."""
+def rows(
+    request: InferRequest, behind: memoryview, factors: tuple[str, ...], most: int, *, abstains: bool = False
+) -> np.ndarray:
+    """The factors float32 [N, F] of a request, NaN = missing; 422 where its tensors are not the model's.
+
+    abstains: whether the model has a second output, which says of which rows it abstained.
+    """
+    known = (OUTPUT, ABSTAINED) if abstains else (OUTPUT,)
     wrong = [
-        tensor_error(["outputs", at, "name"], f"there is no output {output.name!r}, only {OUTPUT!r}")
+        tensor_error(
+            ["outputs", at, "name"], f"there is no output {output.name!r}, only {' and '.join(map(repr, known))}"
+        )
         for at, output in enumerate(request.outputs)
-        if output.name != OUTPUT
+        if output.name not in known
     ]
     if wrong:
         raise refuse_fields("wrong-tensors", wrong)
@@ -70,18 +79,36 @@ def rows(request: InferRequest, behind: memoryview, factors: tuple[str, ...], mo
 
 
 def encode(
-    request: InferRequest, values: np.ndarray, model: str, version: str, told: dict[str, str]
+    request: InferRequest,
+    values: np.ndarray,
+    model: str,
+    version: str,
+    told: dict[str, str],
+    abstained: np.ndarray | None = None,
 ) -> tuple[bytes, int | None]:
-    """The answer, and the size of its JSON where bytes follow it. values: float64 [N]; told: its parameters."""
-    output = OutputTensor(OUTPUT, [len(values)], "FP64")
-    answer = InferResponse(model, version, [output], told, request.id)
+    """The answer, and the size of its JSON where bytes follow it. values: float64 [N]; told: its parameters.
+
+    abstained: bool [N] of a model that may abstain, None for others. A client that wants the predictions alone still
+    hears in the parameters of how many rows they are no signal.
+    """
+    tensors = [(OUTPUT, "FP64", values.astype("<f8", copy=False))]
+    if abstained is not None:
+        told = {**told, ABSTAINED: str(int(abstained.sum()))}
+        tensors.append((ABSTAINED, "BOOL", abstained))
+    if request.outputs:
+        wanted = [output.name for output in request.outputs]
+        tensors = [tensor for tensor in tensors if tensor[0] in wanted]
+    outputs = [OutputTensor(name, [len(held)], kind) for name, kind, held in tensors]
+    answer = InferResponse(model, version, outputs, told, request.id)
     if not request.binary:
-        output.data = values.tolist()
+        for output, (_, _, held) in zip(outputs, tensors, strict=True):
+            output.data = held.tolist()
         return _encode(answer), None
-    raw = values.astype("<f8", copy=False).tobytes()
-    output.parameters = {"binary_data_size": len(raw)}
+    raw = [held.tobytes() for _, _, held in tensors]
+    for output, part in zip(outputs, raw, strict=True):
+        output.parameters = {"binary_data_size": len(part)}
     head = _encode(answer)
-    return head + raw, len(head)
+    return b"".join([head, *raw]), len(head)
 
 
 def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:

@@ -19,7 +19,8 @@ DESCRIPTION: Final = """Predict rows (Open Inference Protocol). Clients of Trito
 
 The model is a horizon, its version the entry of the promotion ledger that serves. Send one tensor `[rows, factors]` in
 the order of `GET /models/{horizon}`, or one tensor per factor, named after it. With the header
-`inference-header-content-length` tensors may follow the JSON as bytes."""
+`inference-header-content-length` tensors may follow the JSON as bytes. A model with `novelty.abstain_above` has a
+second output, `abstained`: where it is true, the prediction is no signal."""
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -67,12 +68,13 @@ class Infer:
         if version is not None and version != serves:
             raise wrong_version(model, version, serves)
         bundle = predictor.bundle
-        X = codec.rows(request, behind, bundle.factors, limits.rows)
+        X = codec.rows(request, behind, bundle.factors, limits.rows, abstains=bundle.abstains_above is not None)
         try:
-            scored = await state.scorer.score(predictor, X, route=ROUTE, request_id=request_id)
+            scored = await state.scorer.score(predictor, X, route=ROUTE, request_id=request_id, novel=False)
         except BundleError as error:
             raise Problem(422, "wrong-tensors", str(error)) from error
-        return codec.encode(request, scored.values, model, serves, {"bundle": bundle.id, "request": request_id})
+        told = {"bundle": bundle.id, "request": request_id}
+        return codec.encode(request, scored.values, model, serves, told, scored.abstained)
 
 
 def wrong_version(model: str, version: str, serves: str) -> Problem:

@@ -48,7 +48,10 @@ class Tensor(Strict, frozen=True):
 
 
 class Wanted(Strict, frozen=True):
-    """One output, which there is: `predictions`. parameters: `binary_data: true` for bytes instead of JSON."""
+    """One output: `predictions`, or `abstained` of a model that may abstain.
+
+    parameters: `binary_data: true` for bytes instead of JSON, which is then the form of all.
+    """
 
     name: str
     parameters: WantedParameters = WantedParameters()
@@ -98,13 +101,13 @@ class IndexRequest(Strict, frozen=True):
 
 
 class OutputTensor(msgspec.Struct, omit_defaults=True):
-    """Predictions float64 `[N]`, in the rows' order; null where the model cannot say."""
+    """Predictions float64 `[N]`, in the rows' order, null where the model cannot say; or whether it abstained, bool."""
 
     name: str
     shape: list[int]
     datatype: str
     parameters: dict[str, int] = {}
-    data: list[Value] | None = None
+    data: list[Value | bool] | None = None
 
 
 class InferResponse(msgspec.Struct, omit_defaults=True):

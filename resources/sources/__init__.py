@@ -9,7 +9,7 @@ import polars as pl
 from quant.grid import Grid
 from resources.sources.errors import SourceError
 from resources.sources.files import FileSource
-from resources.sources.synthetic import SyntheticSource
+from resources.sources.synthetic import SyntheticSource, sessions_by
 
 __all__ = ["Source", "SourceError", "open_source"]
 
@@ -19,8 +19,13 @@ class Source(Protocol):
 
     name: str
 
-    def span(self) -> tuple[date, date | None]:
-        """First and last session it has; None where it goes on."""
+    @property
+    def end(self) -> date | None:
+        """The last session that it will ever have; None where it goes on."""
+        ...
+
+    def span(self) -> tuple[date, date]:
+        """First and last session it has by now."""
         ...
 
     def symbols(self) -> list[str]:
@@ -36,18 +41,22 @@ class Source(Protocol):
         ...
 
 
-def open_source(config: Any, grid: Grid) -> Source:
-    """The source that a config (its `kind`, and the fields of that kind) describes, on the horizon's grid."""
+def open_source(config: Any, grid: Grid, now: datetime) -> Source:
+    """The source that a config (its `kind`, and the fields of that kind) describes, on the horizon's grid.
+
+    now: how far a synthetic market goes that has no last session.
+    """
     if config.kind == "synthetic":
         return SyntheticSource(
             grid,
             seed=config.seed,
             start=config.start,
-            sessions=config.sessions,
+            sessions=config.sessions or sessions_by(grid, config.start, now),
             symbols=config.symbols,
             signal_ic=config.signal_ic,
             gap_rate=config.gap_rate,
             splits=config.splits,
+            ends=config.sessions is not None,
         )
     return FileSource(
         grid,

@@ -51,10 +51,11 @@ class FileSource:
         self._columns = {name: name for name in [*KEY, *PRICES, *extras]} | dict(columns or {})
         self._volume, self._extras, self._actions = volume, list(extras), actions
         self._stamps = Stamps(grid, timezone, stamp, path)
+        self.end = end
         self._start, self._end = start or date.min, end or date.max
 
-    def span(self) -> tuple[date, date | None]:
-        """First and last session with a bar, inside the configured ones."""
+    def span(self) -> tuple[date, date]:
+        """First and last session with a bar by now, inside the configured ones."""
         stamps = self._rows.select("timestamp")
         if self._rows.collect_schema()["timestamp"] != pl.String:  # text has to be read to be compared
             time = pl.col("timestamp")

@@ -11,6 +11,7 @@ import polars as pl
 
 from quant.adjust import ACTIONS
 from quant.grid import CalendarSpec, Grid
+from quant.panel import instants
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +40,7 @@ class _Market:
 
 
 class SyntheticSource:
-    """Symbols S000, S001, ... over `sessions` sessions from `start`.
+    """Symbols S000, S001, ... over `sessions` sessions from `start`; with ends=False, those that there are by now.
 
     Each symbol has a hidden AR(1) state z of variance 1, visible in the volume of its own bar,
 
@@ -69,14 +70,21 @@ class SyntheticSource:
         signal_ic: float,
         gap_rate: float,
         splits: int,
+        ends: bool = True,
     ) -> None:
         self._grid = grid
+        self._start, self._sessions, self._ends = start, sessions, ends
         self._key = (seed, start, sessions, symbols, signal_ic, gap_rate, splits)
         self._ic = signal_ic
         self._names = [f"S{number:03d}" for number in range(symbols)]
 
-    def span(self) -> tuple[date, date | None]:
-        """First and last session."""
+    @property
+    def end(self) -> date | None:
+        """The last session, where it has one."""
+        return _dates(self._grid, self._start, self._sessions)[-1].item() if self._ends else None
+
+    def span(self) -> tuple[date, date]:
+        """First and last session by now."""
         first, last = self._grid.session_dates(self._market.slots[[0, -1]]).tolist()
         return first, last
 
@@ -135,6 +143,17 @@ class SyntheticSource:
         return pl.DataFrame({"symbol": names, "timestamp": stamps, **columns})
 
 
+def sessions_by(grid: Grid, start: date, now: datetime) -> int:
+    """Sessions from `start` to that of the newest bar that has ended by now; at least one."""
+    newest = grid.last_ended(now)
+    last = start if newest is None else grid.session_dates(instants(pl.Series([newest])))[0].item()
+    return max(1, len(grid.dates(start, last)))
+
+
+def _dates(grid: Grid, start: date, sessions: int) -> npt.NDArray[np.datetime64]:
+    return grid.dates(start, start + timedelta(days=3 * sessions + 30))[:sessions]
+
+
 @lru_cache(maxsize=4)
 def _market(
     calendar: CalendarSpec,
@@ -148,7 +167,7 @@ def _market(
     splits: int,
 ) -> _Market:
     grid = Grid(calendar, interval)
-    dates = grid.dates(start, start + timedelta(days=3 * sessions + 30))[:sessions]
+    dates = _dates(grid, start, sessions)
     slots = grid.slots(dates[0].item(), dates[-1].item())
     session = np.searchsorted(dates, grid.session_dates(slots))
     first = np.flatnonzero(np.diff(session, prepend=-1))

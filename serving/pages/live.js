@@ -35,14 +35,15 @@ function show(section) {
   const rows = told.map((one) => element("tr", { title: one.signal },
     element("td", {}, one.symbol),
     element("td", {}, one.prediction === null ? "–" : one.prediction.toPrecision(6)),
-    element("td", {}, share(one.coverage))));
+    element("td", {}, share(one.coverage)),
+    element("td", {}, one.novelty === null ? "–" : one.novelty.toFixed(3) + (one.abstained ? ", abstained" : ""))));
   const when = section.timestamp.replace("T", " ").replace("Z", " UTC");
   const facts = `bar of ${when}, coverage ${share(section.coverage)}`
     + `${section.complete ? "" : ", closed by its deadline"}, bundle ${section.bundle}`;
   const made = element("section", { id },
     element("h2", {}, `${section.horizon} `, element("small", {}, facts)),
     element("div", { className: "scroll" }, element("table", {},
-      element("tr", {}, ...["symbol", "prediction", "coverage"].map((name) => element("th", {}, name))), ...rows)));
+      element("tr", {}, ...["symbol", "prediction", "coverage", "novelty"].map((name) => element("th", {}, name))), ...rows)));
   made.dataset.timestamp = section.timestamp;
   if (last) last.replaceWith(made);
   else signals.append(made);

@@ -77,10 +77,11 @@ class Pipeline:
         return Plan(self.horizons[horizon])
 
     def partition_keys(self, horizon: str = "5m") -> list[str]:
-        """Every partition of the horizon's tables."""
+        """The partitions of the horizon's tables that the source has rows for."""
         found = self.assets[names.key(horizon, "bars")].partitions_def
         assert found is not None
-        return list(found.get_partition_keys())
+        last = partitions.newest(self.plan(horizon), self.horizons, self.clock.now())
+        return [key for key in found.get_partition_keys() if key <= str(last)]
 
     def run(
         self, *steps: str, keys: Collection[str] | None = None, values: Collection[str] = (), horizon: str = "5m"
@@ -104,7 +105,7 @@ class Pipeline:
                         "loggers": {"console": {"config": {"log_level": "ERROR"}}},
                     },
                 )
-            [event] = result.get_asset_materialization_events()[:1]
+            [event] = result.get_asset_materialization_events()[-1:]
             metadata = event.step_materialization_data.materialization.metadata
             made.metadata[step] = {name: value.value for name, value in metadata.items()}
             made.checks.update({check.check_name: check for check in result.get_asset_check_evaluations()})

@@ -226,6 +226,7 @@ def test_the_demo_universe_has_a_sector_for_the_factors_that_need_one(pipeline: 
     assert all(len(set(horizon.universe.attributes["sector"].values())) == 5 for horizon in every.values())
 
 
+@pytest.mark.slow
 def test_alpha101_s_industries_run_from_bars_to_a_bundle_that_serves_the_same(
     pipeline: Make, file: File, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """The bars step: every arriving row is kept or rejected with a reason, and a second arrival is told from a first."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,26 @@ def test_a_session_that_the_source_no_longer_sends_stays(pipeline: Make, file: F
     assert made.table("bars").equals(before)
 
 
+def test_a_bar_is_stored_when_it_has_ended_and_not_before(pipeline: Make, file: File, market: pl.DataFrame) -> None:
+    made = pipeline(*file(market))
+    stamps = pl.col("timestamp")
+    for hour, minute, second, newest in (
+        (15, 4, 59, (14, 55)),
+        (15, 5, 0, (15, 0)),
+        (20, 59, 0, (20, 50)),
+        (22, 0, 0, (20, 55)),
+    ):
+        now = datetime(2021, 11, 24, hour, minute, second, tzinfo=UTC)
+        made.clock.set(now)
+        run = made.run("bars")
+        ended = market.filter(stamps + timedelta(minutes=5) <= now)
+        assert made.table("bars")["timestamp"].max() == datetime(2021, 11, 24, *newest, tzinfo=UTC)
+        assert made.table("bars").height == ended.height
+        there = market.filter(stamps.dt.date() <= now.date())  # sessions after this one are not asked for
+        assert run.metadata["bars"]["rows of bars that have not ended"] == there.height - ended.height
+        assert run.checks[names.BARS_ACCOUNTED].passed
+
+
 def test_rejected_rows_keep_their_reason_and_every_row_is_accounted_for(
     pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
@@ -155,7 +175,7 @@ def test_history_is_known_when_its_bar_ends(pipeline: Make, file: File, market: 
     assert (bars["known_at"] == bars["timestamp"] + timedelta(minutes=5)).all()
 
 
-@pytest.mark.parametrize(("coarse", "cut"), [("15m", "day"), ("1h", "month")])
+@pytest.mark.parametrize(("coarse", "cut"), [pytest.param("15m", "day", marks=pytest.mark.slow), ("1h", "month")])
 def test_resampled_bars_are_those_of_the_finer_table_however_they_are_cut(
     pipeline: Make, coarse: str, cut: str
 ) -> None:

@@ -177,3 +177,16 @@ def test_shap_values_add_up_to_the_prediction(evaluated: tuple[Pipeline, Made]) 
     np.testing.assert_allclose(contributions(bundle.text, X).sum(axis=1), bundle.predict_rows(X), atol=1e-9)
     assert sample(10, 20).tolist() == list(range(10))
     assert len(set(sample(100, 20).tolist())) == 20
+
+
+def test_the_page_tells_coverage_against_error_of_the_rows_out_of_fold(evaluated: tuple[Pipeline, Made]) -> None:
+    pipeline, made = evaluated
+    frame, _, _ = beside(pipeline.registry, "5m", made.metadata["evaluation"]["bundle"])
+    past = frame.filter(pl.col("fold") != HELD_OUT)
+    assert past["novelty"].is_between(0, 1).all()
+    page = read(made)
+    assert "This model never abstains" in page
+    for above in (1.0, 0.95, 0.5):
+        kept = past.filter(pl.col("novelty") <= np.float32(above))
+        error = 1e4 * float(((kept["prediction"] - kept["outcome"]) ** 2).mean() ** 0.5)
+        assert f"<td>{above:g}</td><td>{kept.height / past.height:.1%}</td><td>{error:.4g}</td>" in page

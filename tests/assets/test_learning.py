@@ -14,6 +14,10 @@ from assets.dataset import Dataset, folds, load, split
 from assets.learning import HELD_OUT, OUT_OF_FOLD, learn, out_of_fold, predict
 from assets.plan import Plan
 from quant.bundle import Bundle
+from quant.inputs import bar_panel
+from quant.novelty import fit as fit_novelty
+from quant.panel import instants
+from quant.served_label import served_label
 from tests.assets.conftest import SMALL, Pipeline
 
 REFRESH = ("bars", "features", "factors")
@@ -74,11 +78,11 @@ def test_folds_lie_before_the_judging_window_and_account_for_every_row(made: Pip
 def test_a_fold_sees_nothing_of_what_it_predicts_nor_of_what_comes_later(made: Pipeline) -> None:
     plan, data = planned(made), load(planned(made), made.lake)
     cuts = folds(plan, data)
-    before = out_of_fold(plan.horizon.model, data, cuts)
+    before = out_of_fold(plan, plan.horizon.model, data, cuts)
     first = data.known[cuts[1].test].min()
     later = data.known >= first
     y, target = (np.where(later, -9.0, held) for held in (data.y, data.target))
-    after = out_of_fold(plan.horizon.model, replace(data, y=y, target=target), cuts)
+    after = out_of_fold(plan, plan.horizon.model, replace(data, y=y, target=target), cuts)
     for fold, same in ((0, True), (1, True), (2, False)):
         mine, theirs = (frame.filter(fold=fold)["prediction"].to_numpy() for frame in (before, after))
         assert np.array_equal(mine, theirs) == same
@@ -112,7 +116,7 @@ def test_combinatorial_folds_predict_every_row_once_on_each_path(made: Pipeline)
     data = load(plan, made.lake)
     cuts = folds(plan, data)
     assert [cut.groups for cut in cuts] == list(itertools.combinations(range(4), 2))
-    told = out_of_fold(plan.horizon.model, data, cuts)
+    told = out_of_fold(plan, plan.horizon.model, data, cuts)
     assert told.select("time", "symbol", "path").is_duplicated().sum() == 0
     assert set(Counter(told.select("time", "symbol").rows()).values()) == {3}  # C(3, 1) paths
     assert told.group_by("path").len()["len"].n_unique() == 1
@@ -153,6 +157,14 @@ def test_a_triple_barrier_model_proves_itself_and_says_what_it_learned(made: Pip
         "profit 1, loss 1 times std(close / lag(close, 1) - 1, 20) * sqrt(12), or 12 bars"
         in (bundle.manifest["label"]["text"])
     )
+    # What the service makes of the bundle alone is what was learned.
+    label = served_label(bundle)
+    assert label.text == bundle.manifest["label"]["text"]
+    frame, grid = made.table("bars"), bundle.recipe.grid
+    slots = grid.slots(*grid.session_dates(instants(frame["timestamp"]))[[0, -1]].tolist())
+    bars = bar_panel(frame, grid, slots, bundle.recipe.symbols, label.inputs)
+    ours = planned(made, "label=triple_barrier", "label.window=20").label.run(bars)
+    np.testing.assert_array_equal(label.run(bars).value, ours.value)
     assert told["prediction"].is_between(0, 1).all()
     assert told["outcome"].min() < 0 < told["outcome"].max()  # the return, whatever was learned of it
 
@@ -211,3 +223,19 @@ def test_a_ranking_model_learns_the_grade_within_the_section(made: Pipeline) -> 
     bundle.verify()
     assert bundle.manifest["objective"] == "lambdarank"
     assert told["outcome"].abs().max() < 1
+
+
+def test_novelty_is_against_the_rows_that_each_model_learned_from(made: Pipeline) -> None:
+    bundle, frame = trained(made)
+    plan, data = planned(made), load(planned(made), made.lake)
+    assert bundle.novelty is not None
+    for number, (train, rows) in enumerate((cut.train, cut.test) for cut in folds(plan, data)):
+        measure = fit_novelty(
+            data.X, data.names, train, plan.grid.numbers(data.timestamp),
+            columns=plan.vector_names, sample=2048, neighbours=10,
+            apart=plan.features.lookback + plan.factors.lookback, seed=plan.horizon.model.seeds[0],
+        )  # fmt: skip
+        assert frame.filter(fold=number)["novelty"].to_list() == measure.of(data.X[rows], data.names).tolist()
+    test = split(plan, data).test
+    expected = bundle.novelty.of(data.X[test], data.names)
+    assert frame.filter(fold=HELD_OUT)["novelty"].to_list() == expected.tolist()

@@ -1,16 +1,22 @@
 """The model step: the same rows, config and code are the same bundle; the ledger hears of a new one once."""
 
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 
 from assets import model as step
+from assets import names
 from assets.dataset import load, split
 from quant.bundle import Bundle
+from resources.registry import Registry
+from resources.settings import OVERRIDES_VARIABLE
 from tests.assets.conftest import SMALL, File, Make, Pipeline
 
 REFRESH = ("bars", "features", "factors")
@@ -156,3 +162,27 @@ def test_the_evaluation_page_shows_the_bundle_beside_its_baselines(trained: Pipe
 def test_evaluating_a_config_that_was_never_trained_says_what_to_do(trained: Pipeline) -> None:
     with pytest.raises(Exception, match="no bundle was trained from the present rows, config and code; materialize 5m"):
         trained.run("evaluation", values=["model.num_leaves=9"])
+
+
+def test_a_refresh_between_training_and_evaluation_disturbs_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training takes its time while the refresh goes on: the page is of the rows that the model learned from."""
+    made = Pipeline(tmp_path, *SMALL)
+    made.run(*REFRESH)
+    changed = made.lake.scan("factors/5m").collect().with_columns(pl.col("momentum") + 1)
+    layout, write = made.lake.layout("factors/5m") or {}, Registry.write
+
+    def beside_a_refresh(registry: Registry, *given: Any) -> str:
+        found = made.lake.write("factors/5m", [changed], changed["partition"].unique().sort().to_list(), layout)
+        assert (found.version, found.changed) == (1, True)
+        return write(registry, *given)
+
+    monkeypatch.setattr(Registry, "write", beside_a_refresh)
+    monkeypatch.setenv(OVERRIDES_VARIABLE, shlex.join(made.words))
+    steps = [made.assets[names.key("5m", name)] for name in names.TRAIN]
+    result = dg.materialize(steps, instance=dg.DagsterInstance.ephemeral(), resources=made._resources)
+    assert result.success
+    [id] = made.registry.bundles("5m")
+    assert made.registry.provenance("5m", id)["tables"]["factors"] == 0
+    assert made.lake.version("factors/5m") == 1

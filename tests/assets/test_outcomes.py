@@ -14,7 +14,7 @@ from assets import dataset
 from tests.assets.conftest import SMALL, Pipeline
 from tests.resources.test_registry import make_bundle
 
-LAYOUT = {"format": "predictions-1"}
+LAYOUT = {"format": "predictions-2"}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,17 @@ def test_what_was_no_forecast_is_counted_and_left_out(pipeline: Pipeline, bundle
               "of a bundle with another label", "off the grid")  # fmt: skip
     assert {name: told[name] for name in counts} == dict.fromkeys(counts, 1)
     assert pipeline.table("outcomes")["prediction"].to_list() == row["prediction"].to_list()
+
+
+def test_answers_that_the_model_abstained_from_are_no_forecasts(pipeline: Pipeline, bundle: str) -> None:
+    rows = answers(pipeline, bundle).with_columns(abstained=pl.int_range(pl.len()) % 3 == 0)
+    log(pipeline, rows)
+    told = pipeline.run("outcomes").metadata["outcomes"]
+    signals = rows.filter(~pl.col("abstained"))["signal"]
+    assert told["abstained from: told to be no signal"] == rows["abstained"].sum()
+    assert set(pipeline.table("outcomes")["signal"]) <= set(signals)
+    assert told["dagster/row_count"] > rows.height / 2
+    assert "abstained" not in pipeline.table("outcomes").columns
 
 
 def test_it_is_idempotent_and_takes_up_what_has_matured_since(pipeline: Pipeline, bundle: str) -> None:

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import exchange_calendars as xcals
+import polars as pl
 import pytest
 
 from assets import partitions
 from assets.plan import Plan
 from assets.window import window
 from conf.compose import compose
+from resources.lake import Lake
+from resources.sources import SourceError
 
 TODAY = date(2026, 1, 5)
 
@@ -44,12 +48,53 @@ def test_partitions_by_month_and_year_begin_with_the_first_and_hold_the_last_ses
 
 
 def test_a_source_that_goes_on_has_a_partition_for_the_unfinished_session() -> None:
-    parts = partitions.definition(plan("5m"), date(2025, 12, 22), None, date(2026, 1, 5))
+    parts = partitions.definition(plan("5m"), date(2025, 12, 22), None, TODAY)
     keys = parts.get_partition_keys(current_time=datetime(2025, 12, 29, 15, tzinfo=UTC))
     assert keys == ["2025-12-22", "2025-12-23", "2025-12-24", "2025-12-26", "2025-12-29"]
     on_a_holiday = parts.get_partition_keys(current_time=datetime(2025, 12, 25, 15, tzinfo=UTC))
     assert on_a_holiday[:3] == ["2025-12-22", "2025-12-23", "2025-12-24"]
     assert "2025-12-25" not in on_a_holiday
+
+
+def test_partitions_follow_the_clock_for_years_without_a_reload() -> None:
+    parts = partitions.definition(plan("5m"), date(2025, 12, 22), None, date(2029, 1, 2))
+    keys = parts.get_partition_keys(current_time=datetime(2031, 1, 3, 15, tzinfo=UTC))
+    assert keys[-4:] == ["2030-12-30", "2030-12-31", "2031-01-02", "2031-01-03"]
+    assert not {"2030-12-25", "2030-07-04", "2028-11-23"} & {*keys}
+
+
+def written(path: Path, *days: datetime) -> list[str]:
+    prices = {name: pl.lit(1.0) for name in ("open", "high", "low", "close", "volume")}
+    pl.DataFrame({"symbol": "A", "timestamp": days}).with_columns(**prices).write_parquet(path)
+    return ["source=parquet", f"source.path='{path}'", "universe=all"]
+
+
+def test_files_go_on_unless_their_end_is_declared(tmp_path: Path) -> None:
+    words = written(tmp_path / "bars.parquet", *(datetime(2021, 11, day, 15, tzinfo=UTC) for day in (1, 2, 3)))
+    now = datetime(2021, 11, 10, 12, tzinfo=UTC)
+    for more, end in (([], None), (["source.end=2021-11-02"], date(2021, 11, 2))):
+        horizons = compose(["horizon=5m", *words, *more])
+        made = Plan(horizons["5m"])
+        assert partitions.span(made, horizons, now) == (date(2021, 11, 1), end)
+        assert partitions.newest(made, horizons, now) == (end or date(2021, 11, 3))
+    before_noon = datetime(2021, 11, 2, 14, 35, tzinfo=UTC)
+    assert partitions.newest(made, horizons, before_noon) == date(2021, 11, 2)
+    assert partitions.newest(made, horizons, before_noon - timedelta(hours=2)) == date(2021, 11, 1)
+
+
+def test_a_source_that_cannot_be_read_begins_where_its_table_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [*written(tmp_path / "bars.parquet", datetime(2021, 11, 3, 15, tzinfo=UTC)), f"store.root='{tmp_path}'"]
+    horizons = compose(["horizon=5m", *words])
+    made, now = Plan(horizons["5m"]), datetime(2021, 11, 10, tzinfo=UTC)
+    (tmp_path / "bars.parquet").unlink()
+    with pytest.raises(SourceError, match=r"bars\.parquet"):
+        partitions.span(made, horizons, now)
+    rows = pl.DataFrame({"partition": ["2021-11-03"], "x": [1]})
+    Lake(tmp_path / "lake").write("bars/5m", [rows], ["2021-11-03"], {})
+    assert partitions.span(made, horizons, now) == (date(2021, 11, 3), None)
+    assert "bars.parquet" in caplog.text
 
 
 def test_keys_cover_their_days() -> None:

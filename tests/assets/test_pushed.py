@@ -10,6 +10,7 @@ import pytest
 from assets import partitions
 from resources.arrivals import Arrivals, Journal
 from serving.live_load import Store
+from tests.assets.conftest import NOW
 
 NUMBERS = ("open", "high", "low", "close", "volume")
 
@@ -181,9 +182,9 @@ def test_what_runs_ahead_of_the_source_has_partitions_too(made, pipeline: Callab
     last = made.table("bars").filter(pl.col("timestamp") == pl.col("timestamp").max())
     ahead = last.with_columns(pl.col("timestamp") + timedelta(days=7))
     plan, horizons = made.plan(), made.horizons
-    source = partitions.span(plan, horizons)
+    source = partitions.span(plan, horizons, NOW)
     journal(root, (ahead, timedelta(minutes=5)))
     if source[1] is None:
-        assert partitions.span(plan, horizons) == source
+        assert partitions.span(plan, horizons, NOW) == source
     else:
-        assert partitions.span(plan, horizons) == (source[0], ahead["timestamp"][0].date())
+        assert partitions.span(plan, horizons, NOW) == (source[0], ahead["timestamp"][0].date())

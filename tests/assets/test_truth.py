@@ -36,7 +36,6 @@ def true_rows(source: SyntheticSource, bars: int) -> pl.DataFrame:
     Windows inside a session only, as `implied_ic` says: jumps between sessions are not in the model.
     """
     first, last = source.span()
-    assert last is not None
     window = FIVE.window(first, last)
     prices = pl.concat(source.bars(*window, None)).sort("symbol", "timestamp")
     ahead = (pl.col("close").shift(-bars) / pl.col("open").shift(-1)).over("symbol") - 1
@@ -112,7 +111,6 @@ def test_a_model_finds_most_of_the_truth_and_never_more_than_there_is(configs: P
     oof = pl.read_parquet(made.registry.path("5m", id) / OUT_OF_FOLD).filter(pl.col("fold") >= 0)
     source = market(7, sessions=80, symbols=20, ic=0.1)
     first, last = source.span()
-    assert last is not None
     truth = source.truth(*FIVE.window(first, last)).rename({"timestamp": "time"})
     rows = oof.join(truth, on=["time", "symbol"])
     assert rows.height == oof.height

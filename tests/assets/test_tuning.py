@@ -52,6 +52,7 @@ def test_the_best_trials_parameters_train_the_model_and_every_trial_is_on_record
         assert frame[str(number)].null_count() == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_off_is_continued_and_ends_in_the_same_bundle(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -8,7 +8,8 @@ import polars as pl
 import psycopg2  # type: ignore[import-untyped]
 import pytest
 
-from resources.vectors import Vectors
+from quant.states import MARKET
+from resources.vectors import Vectors, market_of
 from tests.assets.conftest import FEW, SMALL, File, Make, Pipeline
 
 WINDOW = 20
@@ -63,19 +64,35 @@ def test_every_factor_row_has_one_vector(made: Pipeline, store: Vectors) -> None
     assert store.count("5m") == made.table("factors").height
 
 
-def test_a_second_run_replaces_rows_and_duplicates_none(made: Pipeline, store: Vectors) -> None:
+def test_a_second_run_touches_nothing(made: Pipeline, store: Vectors) -> None:
     before = stored(store)
     told = made.run("vectors").metadata["vectors"]
-    assert told["replaced"] == told["dagster/row_count"] == len(before)
+    assert told["dagster/row_count"] == len(before)
+    assert told["written, of symbols and market"] == told["sessions that changed"] == 0
     assert stored(store) == before
 
 
-def test_one_partition_alone_replaces_its_own_rows_with_the_same_ones(made: Pipeline, store: Vectors) -> None:
+def test_one_partition_alone_gives_the_same_states(made: Pipeline, store: Vectors) -> None:
     before = stored(store)
     key = made.partition_keys()[5]
     told = made.run("vectors", keys=[key]).metadata["vectors"]
-    assert told["replaced"] == told["dagster/row_count"] == made.table("factors").filter(partition=key).height
+    assert told["dagster/row_count"] == made.table("factors").filter(partition=key).height
+    assert told["sessions that changed"] == 0
     assert stored(store) == before
+
+
+def test_the_market_has_a_state_at_every_bar(made: Pipeline, store: Vectors) -> None:
+    table = made.table("factors")
+    assert store.count(market_of("5m")) == table["timestamp"].n_unique()
+    when = table["timestamp"][2000]
+    known = table.filter(timestamp=when)["known_at"].max()
+    newest = store.newest(market_of("5m"), MARKET, known)
+    assert newest.keys["timestamp"].item() == when
+    symbols = table.filter(timestamp=when)["symbol"]
+    z = np.array(
+        [state(made, symbol, table.filter(symbol=symbol)["timestamp"].index_of(when))[1] for symbol in symbols]
+    )
+    np.testing.assert_allclose(newest.vectors[0], [*z.mean(axis=0), *z.std(axis=0)], atol=1e-3)
 
 
 def test_other_columns_start_the_table_anew_and_say_so(made: Pipeline, store: Vectors) -> None:
@@ -101,3 +118,20 @@ def test_vectors_of_rows_that_are_gone_are_gone_too(
     for key in made.partition_keys():
         made.run("vectors", keys=[key])
     assert store.count("5m") == made.table("factors").height
+
+
+def test_a_revision_writes_the_sessions_whose_look_back_it_is_in(
+    pipeline: Make, store: Vectors, tmp_path: Path, market: pl.DataFrame, file: File
+) -> None:
+    words = ["horizon=5m", *FEW, "vectors.window=20", "vectors.columns=[momentum,range]"]
+    made = Pipeline(tmp_path / "revised", *words, *file(market), store=store)
+    made.run(*REFRESH, "vectors")
+    day, after = made.partition_keys()[1:3]
+    first = made.table("bars").filter(partition=day)["timestamp"].max()
+    last_bar = (pl.col("timestamp") == first) & (pl.col("symbol") == "S001")
+    file(market.with_columns(high=pl.when(last_bar).then(pl.col("high") * 1.01).otherwise("high")))
+    made.run(*REFRESH)
+    told = made.run("vectors").metadata["vectors"]
+    assert told["sessions that changed"] == 2  # its own, and the next one's first bars
+    rows = made.table("factors").filter(pl.col("partition").is_in([day, after])).height
+    assert told["written, of symbols and market"] > rows

@@ -63,6 +63,9 @@ Mistake = Callable[..., str]
         ("serving.port=99999", "serving.port is 99999 & at most 65535"),
         ("store.root=''", 'store.root is "" & must not be empty'),
         (f"vectors.columns=[{','.join('abcdefghijklm' * 5)}]", "vectors.columns & at most 64, and holds 65"),
+        ("vectors.index=hsnw", "vectors.index is hsnw & did you mean hnsw?"),
+        ("novelty.neighbours=600", "novelty.neighbours is 600 & at most a quarter of novelty.sample, 2048"),
+        ("novelty.abstain_above=1.2", "novelty.abstain_above is 1.2 & less than 1"),
         # intervals, calendars, zones
         ("interval=5min", "interval is 5min & 5m, 1h or 1d"),
         ("interval=0m", "interval is 0m"),

@@ -36,7 +36,7 @@ def change(file: Path, old: str, new: str) -> None:
             "costs.spread & costs.spread_bps",
         ),
         ("horizon/5m", "partition: day", "partition: day\nname: five", 14, "name (five) & file's name"),
-        ("config", "- costs: default", "- costs: defualt", 25, "costs is defualt & default?"),
+        ("config", "- costs: default", "- costs: defualt", 26, "costs is defualt & default?"),
         ("label/forward_return", "expr: lead", "exprr: lead", 5, "label.exprr & label.expr?"),
         ("label/forward_return", "bars: 6", "bars: -6", 7, "label.bars is -6 & at least 1"),
         ("calendar/XNYS", "XNYS\n", "XNYSS\n", 2, "calendar.name is XNYSS & XNYS?"),

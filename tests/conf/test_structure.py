@@ -31,7 +31,7 @@ VALUE = [
     "model.num_leaves=63",
     "label.bars=12",
     "costs.spread_bps=1",
-    "drift.quantile=0.9",
+    "drift.rate=0.05",
     "vectors.columns=[a]",
 ]
 
@@ -65,7 +65,7 @@ def test_a_refused_word_does_not_repeat_a_secret() -> None:
 
 
 def test_everything_the_graph_is_drawn_from_is_structural() -> None:
-    groups = {"source", "universe", "calendar", "features", "factors", "store", "serving"}
+    groups = {"automation", "source", "universe", "calendar", "features", "factors", "store", "serving", "alerts"}
     shapes = {key for key in Horizon.model_fields if is_structural([key])}
     assert shapes == {"interval", "bars", "partition", "at"} | groups
 
@@ -107,8 +107,8 @@ def test_every_choice_of_every_group_composes(folder: Path) -> None:
     for file in sorted(folder.glob("*/*.yaml")):
         group, choice = file.parent.name, file.stem
         word = f"{group}=[{choice}]" if group in ("features", "factors") else f"{group}={choice}"
-        path = ["source.path=x"] if choice in ("parquet", "csv") else []
-        assert compose([word, *path], folder)
+        needed = {"parquet": ["source.path=x"], "csv": ["source.path=x"], "cron": ["automation.cron='0 * * * *'"]}
+        assert compose([word, *needed.get(choice, [])], folder)
 
 
 def test_the_shipped_folder_composes_as_it_is() -> None:

@@ -50,14 +50,16 @@ def test_its_runs_are_in_the_dagster_instance(store: Path) -> None:
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
 
 
-def test_it_is_in_the_graph_with_its_jobs_and_its_sensor(configs: Path) -> None:
+def test_it_is_in_the_graph_with_its_jobs_and_its_sensors(configs: Path) -> None:
     graph = build(compose(with_all_horizons([])))
     keys = {asset.key for asset in graph.assets or () if isinstance(asset, dg.AssetsDefinition)}
     assert {names.key("30m", step) for step in names.STEPS} <= keys
     for what in ("refresh", "train", "drift", "deploy", "score"):
         assert graph.resolve_job_def(names.job("30m", what)).name == f"{what}_30m"
     repository = graph.get_repository_def()
-    [sensor] = repository.sensor_defs
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert {"follow_30m", "retrain_30m", "refresh_5m", "tell_alerts"} <= sensors.keys()
+    sensor = sensors["deploy_champions"]
     assert sensor.asset_selection is not None
     assert names.key("30m", "deployment") in sensor.asset_selection.resolve(repository.asset_graph)
     parts = repository.assets_defs_by_key[names.key("30m", "bars")].partitions_def

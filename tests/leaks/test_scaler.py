@@ -103,12 +103,14 @@ def test_out_of_fold_predictions_do_not_change_with_what_was_not_known_yet(made:
     data = load(plan, made.lake)
     cuts = folds(plan, data)
     first = cuts[0]
-    before = out_of_fold(plan.horizon.model, data, [first])["prediction"]
+    before = out_of_fold(plan, plan.horizon.model, data, [first]).select("prediction", "novelty")
     future = np.setdiff1d(np.arange(len(data.y)), np.concatenate([first.train, first.valid, first.test]))
     later = future[data.timestamp[future] > data.timestamp[first.test].max()]
     assert len(later) > 100
-    after = out_of_fold(plan.horizon.model, spoiled(data, later), [first])["prediction"]
-    np.testing.assert_array_equal(before, after)
+    after = out_of_fold(plan, plan.horizon.model, spoiled(data, later), [first])
+    assert after.select("prediction", "novelty").equals(before)
+    spoilt = out_of_fold(plan, plan.horizon.model, spoiled(data, first.train[::2]), [first])
+    assert not spoilt["novelty"].equals(before["novelty"])
     held = split(plan, data).test
     trained = learn(plan.horizon.model, data, first.train, first.valid)
     assert len(predict(trained, data, held)) == len(held)

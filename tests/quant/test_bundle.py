@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant.bundle import FILES, MANIFEST, Bundle, BundleError, build, feature_statistics, identity
+from quant.bundle import FILES, MANIFEST, NOVELTY, Bundle, BundleError, build, feature_statistics, identity
 from quant.folds import holdout
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel, names
+from quant.novelty import fit as fit_novelty
 from quant.panel import Panel
 from quant.program import Program
 from quant.recipe import Recipe, RecipeError
@@ -85,7 +86,12 @@ def bundle() -> Bundle:
         spans={},
         scores={"model": {"rank_ic": 0.1}},
         statistics=feature_statistics(X, list(FACTORS)),
-    )
+        novelty=fit_novelty(
+            X, list(FACTORS), split.train, GRID.numbers(time),
+            columns=list(FACTORS), sample=100, neighbours=5, apart=recipe.lookback, seed=1,
+        ),
+        abstain_above=0.9,
+    )  # fmt: skip
 
 
 def test_a_recipe_computes_what_the_two_steps_of_the_pipeline_compute():
@@ -211,7 +217,7 @@ def test_a_bundle_survives_its_files_and_still_proves_itself(bundle):
     again.verify()
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILES, NOVELTY, MANIFEST])
 def test_a_damaged_or_missing_file_is_named(bundle, name):
     files = bundle.to_files()
     with pytest.raises(BundleError, match=name):
@@ -241,6 +247,31 @@ def test_a_forest_that_is_not_the_models_or_answers_otherwise_is_caught(bundle):
     shifted = replace(bundle, golden=bundle.golden.with_columns(prediction=pl.col("prediction") * (1 + 1e-8)))
     with pytest.raises(BundleError, match="predictions differ"):
         shifted.verify()
+
+
+def test_novelty_travels_with_the_bundle_and_is_proved_with_the_golden_rows(bundle):
+    again = Bundle.from_files(bundle.to_files())
+    rows = np.stack([bundle.golden[name].to_numpy() for name in FACTORS], axis=1)
+    assert again.novelty_of(rows).tobytes() == bundle.golden_novelty.tobytes() == again.golden_novelty.tobytes()
+    assert again.abstains_above == 0.9
+    assert again.manifest["novelty"]["columns"] == list(FACTORS)
+    shifted = replace(bundle, novelty=replace(bundle.novelty, centre=bundle.novelty.centre + 1))
+    with pytest.raises(BundleError, match=r"novelty of \w+ at .* replays as"):
+        shifted.verify()
+    elsewhere = {**bundle.manifest, "device": "another"}
+    near = replace(bundle, golden_novelty=bundle.golden_novelty + np.float32(0.01), manifest=elsewhere)
+    near.verify()
+
+
+def test_a_bundle_made_before_novelty_is_read_and_says_nothing_of_it(bundle):
+    manifest = {name: value for name, value in bundle.manifest.items() if name != "novelty"}
+    older = replace(bundle, manifest=manifest, novelty=None, golden_novelty=None)
+    files = older.to_files()
+    assert NOVELTY not in files
+    again = Bundle.from_files(files)
+    again.verify()
+    assert again.novelty_of(again.golden_rows) is None
+    assert again.abstains_above is None
 
 
 def test_the_id_depends_on_each_digest_and_on_nothing_else():

@@ -173,3 +173,37 @@ def test_partition_keys_are_first_days() -> None:
 def test_a_wrong_calendar_or_interval_says_what_is_wrong(spec: CalendarSpec, interval: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Grid(spec, interval).slots(date(2024, 1, 1), date(2024, 1, 5))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "interval"), [("XNYS", "5m"), ("XNYS", "1h"), ("XNYS", "1d"), ("XTKS", "1h"), ("24/7", "1h")]
+)
+def test_the_newest_bar_that_has_ended_is_the_last_whose_end_is_not_later(calendar: str, interval: str) -> None:
+    """Brute force over a week with a half day, every seven minutes."""
+    grid = Grid(CalendarSpec(calendar), interval)
+    slots = grid.slots(date(2021, 11, 1), date(2021, 12, 10))
+    ends = grid.ends(slots)
+    moment = datetime(2021, 11, 22, tzinfo=UTC)
+    while moment < datetime(2021, 11, 30, tzinfo=UTC):
+        ended = slots[ends <= np.datetime64(moment.replace(tzinfo=None), "us")]
+        assert grid.last_ended(moment) == ended[-1].item().replace(tzinfo=UTC), moment
+        moment += timedelta(minutes=7)
+    exact = ends[9].item().replace(tzinfo=UTC)
+    assert grid.last_ended(exact) == slots[9].item().replace(tzinfo=UTC)
+
+
+def test_no_bar_has_ended_before_the_first_of_the_calendar() -> None:
+    assert Grid(CalendarSpec("XNYS"), "5m").last_ended(datetime(1980, 1, 1, tzinfo=UTC)) is None
+    assert Grid(CalendarSpec("XNYS"), "1d").last_ended(datetime(1980, 1, 1, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize(("name", "interval"), [("XNYS", "5m"), ("XTKS", "1h"), ("24/7", "1h"), ("XNYS", "1d")])
+def test_bar_starts_are_numbered_one_after_the_other(name: str, interval: str) -> None:
+    grid = Grid(CalendarSpec(name), interval)
+    slots = grid.slots(date(2024, 11, 20), date(2024, 12, 3))
+    numbers = grid.numbers(slots)
+    assert (np.diff(numbers) == 1).all()
+    earlier = grid.slots(date(2024, 11, 1), date(2024, 11, 20))
+    assert numbers[0] - grid.numbers(earlier[:1])[0] == np.flatnonzero(earlier == slots[0])[0]
+    first = grid.slots(date.min, grid.dates(date.min, date.max)[0].item())
+    assert grid.numbers(first[:1])[0] == 0

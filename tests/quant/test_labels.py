@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from quant.labels import BarrierLabel, ExpressionLabel, gains, grades
+from quant.labels import BarrierLabel, ExpressionLabel, gains, grades, label_of
 from quant.panel import Panel
 from quant.program import Program
 
@@ -60,3 +60,31 @@ def test_a_barrier_label_reads_its_width_off_the_past_and_says_what_it_is():
     assert np.isnan(made.value[0]).all()  # no return yet
     assert set(np.unique(made.ahead[20:-5])) <= {1, 2, 3, 4, 5}
     assert len(np.unique(made.ahead[20:-5])) > 1
+
+
+def compiled(entries, **how):
+    return Program.compile(entries, COLUMNS, **how)
+
+
+def test_a_declared_label_has_its_parameters_filled_in():
+    declared = {
+        "kind": "expression", "name": "mine", "expr": "lead(close, bars) / lead(open, 1) - 1",
+        "entry": "next_open", "bars": 6,
+    }  # fmt: skip
+    label = label_of(declared, compiled)
+    assert (label.text, label.lookahead, label.crosses) == ("lead(close, 6) / lead(open, 1) - 1", 6, False)
+    plain = ExpressionLabel(Program.compile({"label": label.text}, COLUMNS, lookahead=True), label.text)
+    np.testing.assert_array_equal(label.run(panel()).value, plain.run(panel()).value)
+    assert label_of({**declared, "expr": "rank(lead(close, bars))"}, compiled).crosses
+
+
+def test_a_declared_barrier_label_shares_its_bars_with_its_width():
+    declared = {
+        "kind": "triple_barrier", "name": "mine", "width": "std(close / lag(close, 1) - 1, window) * sqrt(bars)",
+        "window": 20, "profit": 1.0, "loss": None, "bars": 9, "entry": "next_open", "tie": "loss",
+    }  # fmt: skip
+    label = label_of(declared, compiled)
+    assert (label.lookback, label.lookahead) == (20, 9)
+    assert "std(close / lag(close, 1) - 1, 20) * sqrt(9)" in label.text
+    again = label_of({**declared, "bars": 5}, compiled)
+    assert (again.lookahead, "sqrt(5)" in again.text) == (5, True)

@@ -190,3 +190,20 @@ def test_the_table_is_plain_delta_for_every_other_reader(lake: Lake) -> None:
     assert table.metadata().partition_columns == ["partition"]
     assert table.metadata().name == "bars/5m"
     assert len(table.to_pyarrow_table()) == 3
+
+
+def test_a_partition_has_the_same_version_for_the_same_rows_and_another_for_others(lake: Lake) -> None:
+    first = lake.write("bars/5m", [rows(day, [1.0, 2.0]) for day in DAYS[:2]], DAYS, LAYOUT).versions
+    assert list(first) == DAYS
+    assert len({*first.values()}) == 3  # the rows of two days differ by their times, and the third day has none
+    other_order = pl.concat([rows(day, [1.0, 2.0]) for day in DAYS[:2]]).reverse()
+    assert lake.write("bars/5m", [other_order], DAYS, LAYOUT).versions == first
+    changed = lake.write("bars/5m", [rows(DAYS[0], [1.0, 2.5])], DAYS[:2], LAYOUT).versions
+    assert changed[DAYS[0]] != first[DAYS[0]]
+    assert changed[DAYS[1]] == first[DAYS[2]]
+
+
+def test_another_column_is_another_version_though_its_values_are_the_same(lake: Lake) -> None:
+    one = lake.write("one", [rows(DAYS[0], [1.0])], DAYS[:1], LAYOUT).versions
+    other = lake.write("other", [rows(DAYS[0], [1.0]).rename({"x": "y"})], DAYS[:1], LAYOUT).versions
+    assert one != other

@@ -116,7 +116,7 @@ def test_a_write_that_breaks_leaves_no_bundle_behind(registry, bundles, monkeypa
             raise OSError("no space left on device")
         path.write_bytes(data)
 
-    monkeypatch.setattr("resources.registry._write", full)
+    monkeypatch.setattr("resources.registry.write_through", full)
     with pytest.raises(OSError, match="no space"):
         registry.write(bundles[0], {})
     assert registry.bundles("1h") == []

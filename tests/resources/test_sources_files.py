@@ -117,6 +117,7 @@ def test_windows_that_meet_give_every_row_once(tmp_path: Path) -> None:
     parts = [frame for day in days for frame in source.bars(*FIVE.window(day, day), None)]
     assert pl.concat(parts)["timestamp"].to_list() == [slot.replace(tzinfo=UTC) for slot in slots]
     assert source.span() == (date(2024, 7, 1), date(2024, 7, 8))
+    assert source.end is None  # files may come every day
 
 
 def test_only_the_configured_sessions_are_read(tmp_path: Path) -> None:
@@ -125,10 +126,11 @@ def test_only_the_configured_sessions_are_read(tmp_path: Path) -> None:
         kind="parquet", path=str(tmp_path / "bars.parquet"), columns={}, volume="volume", extras=[], timezone="UTC",
         stamp="start", actions=None, start=date(2024, 7, 2), end=date(2024, 7, 3),
     )  # fmt: skip
-    source = open_source(config, DAY)
+    source = open_source(config, DAY, utc(2024, 7, 9))
     assert isinstance(source, FileSource)
     assert read(source)["timestamp"].dt.day().to_list() == [2, 3]
     assert source.span() == (date(2024, 7, 2), date(2024, 7, 3))
+    assert source.end == date(2024, 7, 3)
 
 
 def test_actions_come_from_their_own_file(tmp_path: Path) -> None:

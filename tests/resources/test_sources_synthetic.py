@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -19,12 +19,15 @@ from resources.sources.synthetic import SyntheticSource
 FIVE = Grid(CalendarSpec("XNYS"), "5m")
 
 
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
 @dataclass
 class Config:
     kind: str = "synthetic"
     seed: int = 7
     start: date = date(2021, 1, 4)
-    sessions: int = 40
+    sessions: int | None = 40
     symbols: int = 6
     signal_ic: float = 0.05
     gap_rate: float = 0.01
@@ -32,14 +35,13 @@ class Config:
 
 
 def source(grid: Grid = FIVE, **changes: object) -> SyntheticSource:
-    found = open_source(Config(**changes), grid)  # type: ignore[arg-type]
+    found = open_source(Config(**changes), grid, NOW)  # type: ignore[arg-type]
     assert isinstance(found, SyntheticSource)
     return found
 
 
 def every_bar(market: SyntheticSource, grid: Grid = FIVE) -> pl.DataFrame:
     first, last = market.span()
-    assert last is not None
     return pl.concat(market.bars(*grid.window(first, last), None))
 
 
@@ -115,7 +117,6 @@ def test_the_planted_signal_has_the_size_that_is_stated(bars: int) -> None:
     for seed in range(10):
         market = source(seed=seed, sessions=120, symbols=10, gap_rate=0.0, splits=0)
         first, last = market.span()
-        assert last is not None
         window = FIVE.window(first, last)
         frame = pl.concat(market.bars(*window, None))
         wide = {
@@ -140,7 +141,6 @@ def test_without_a_signal_none_is_implied() -> None:
 def test_the_state_is_an_ar1_and_shows_in_the_volume() -> None:
     market = source(sessions=120, gap_rate=0.0, splits=0)
     first, last = market.span()
-    assert last is not None
     window = FIVE.window(first, last)
     state = market.truth(*window)["signal"].to_numpy().reshape(-1, 6)
     volume = np.log(pl.concat(market.bars(*window, None))["volume"].to_numpy().reshape(-1, 6))
@@ -173,3 +173,15 @@ def test_two_years_of_twenty_symbols_take_a_few_seconds() -> None:
 def test_nothing_outside_the_sessions_is_given() -> None:
     nothing = pl.concat(source().bars(datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 6, 1, tzinfo=UTC), None))
     assert nothing.is_empty()
+
+
+def test_a_market_without_a_last_session_goes_on_to_the_newest_bar_that_ended() -> None:
+    half_past_ten = datetime(2021, 2, 1, 15, 30, tzinfo=UTC)
+    market = open_source(Config(sessions=None, splits=0), FIVE, half_past_ten)  # type: ignore[arg-type]
+    assert (market.end, market.span()) == (None, (date(2021, 1, 4), date(2021, 2, 1)))
+    before_the_open = half_past_ten - timedelta(hours=2)
+    assert open_source(Config(sessions=None), FIVE, before_the_open).span()[1] == date(2021, 1, 29)  # type: ignore[arg-type]
+    later = open_source(Config(sessions=None, splits=0), FIVE, half_past_ten + timedelta(days=9))  # type: ignore[arg-type]
+    window = FIVE.window(date(2021, 1, 4), date(2021, 2, 1))
+    assert pl.concat(later.bars(*window, None)).equals(pl.concat(market.bars(*window, None)))
+    assert source().end == source().span()[1]

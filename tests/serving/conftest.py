@@ -18,6 +18,7 @@ from quant.bundle import Bundle, build
 from quant.folds import holdout
 from quant.grid import CalendarSpec
 from quant.inputs import names
+from quant.novelty import fit as fit_novelty
 from quant.recipe import NO_BARS, Recipe
 from quant.train import fit
 from resources.inference import Inference
@@ -78,7 +79,13 @@ def random_bars(made: Recipe, seed: int = 7) -> pl.DataFrame:
     return pl.concat(frames).sort("timestamp", "symbol")
 
 
-def train(made: Recipe, bars: pl.DataFrame, seed: int, others: Mapping[str, pl.DataFrame] = NO_BARS) -> Bundle:
+def train(
+    made: Recipe,
+    bars: pl.DataFrame,
+    seed: int,
+    others: Mapping[str, pl.DataFrame] = NO_BARS,
+    abstain_above: float | None = None,
+) -> Bundle:
     """A bundle whose label is the next bar's return plus noise of its own seed."""
     keys, X = made.rows(bars, others=others)
     y = np.nan_to_num(X[:, 0]) + np.random.default_rng(seed).normal(0, 1e-3, len(X))
@@ -102,7 +109,12 @@ def train(made: Recipe, bars: pl.DataFrame, seed: int, others: Mapping[str, pl.D
         spans={},
         scores={"test": {"ic": 0.1}},
         statistics={},
-    )
+        novelty=fit_novelty(
+            X, list(made.factors), split.train, made.grid.numbers(clock.astype("datetime64[us]")),
+            columns=list(made.factors), sample=200, neighbours=5, apart=made.lookback, seed=seed,
+        ),
+        abstain_above=abstain_above,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def test_writers_of_many_instances_lose_nothing_of_one_table(bundles: list[Bundl
         lake = Lake(f"{tmp_path}/lake")
         for number in range(batches):
             one = record(by, 2, f"{writer}-{number:02}")
-            lake.append(table("5m"), frame([line(one)], keep=True), {"format": "predictions-1"})
+            lake.append(table("5m"), frame([line(one)], keep=True), {"format": "predictions-2"})
 
     with ThreadPoolExecutor(each) as pool:
         list(pool.map(write, range(each)))

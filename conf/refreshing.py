@@ -1,0 +1,63 @@
+"""When bars are fetched by themselves, and what counts as late or slow: the types of conf/automation/*.yaml."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from conf.fields import Count, Interval, Whole, Wrong, Zone
+from conf.strict import Strict
+
+
+def _cron(text: str) -> str:
+    if not re.fullmatch(r"\S+( \S+){4}", text) or not re.fullmatch(r"[\w*/, -]+", text):
+        raise Wrong('must be five fields, such as "30 21 * * mon-fri": minute, hour, day, month, weekday')
+    return text
+
+
+class Off(Strict):
+    """Nothing of the horizon runs by itself."""
+
+    kind: Literal["off"]
+
+
+class _Refreshed(Strict):
+    """What every way of refreshing has.
+
+    revisions: sessions before the newest that are fetched again each time. most_minutes: after which a run is ended.
+    retry_seconds: before a failed refresh is tried again, doubled each time. retry_failed: how often steps that
+    failed are tried again without a change of what they read; None: not.
+    """
+
+    delay_seconds: Whole
+    revisions: Whole
+    late_minutes: Count
+    expected_minutes: Count
+    most_minutes: Count
+    retry_seconds: Count
+    retry_failed: Literal["hourly", "daily"] | None = None
+
+
+class AfterSession(_Refreshed):
+    """Bars are fetched once after each session's close."""
+
+    kind: Literal["session"]
+
+
+class AfterInterval(_Refreshed):
+    """Bars are fetched at every interval's end inside sessions; None: the horizon's own interval."""
+
+    kind: Literal["interval"]
+    every: Interval | None = None
+
+
+class AtCron(_Refreshed):
+    """Bars are fetched at the moments of a cron line."""
+
+    kind: Literal["cron"]
+    cron: Annotated[str, AfterValidator(_cron)]
+    timezone: Zone
+
+
+Refreshed = AfterSession | AfterInterval | AtCron
+Automation = Refreshed | Off

@@ -1,0 +1,15 @@
+"""What `tenor vacuum` leaves: the type of conf/retention/*.yaml."""
+
+from conf.fields import Count, Whole
+from conf.strict import Strict
+
+
+class Retention(Strict):
+    """How long what nothing refers to is kept, in days; `bundles` is a number, `log_mib` a size. None: for ever."""
+
+    versions_days: Count
+    bundles: Whole
+    reports_days: Count | None = None
+    logs_days: Count | None = None
+    log_mib: Count
+    predictions_days: Count | None = None
