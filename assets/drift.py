@@ -50,8 +50,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         run = Plan(settings.horizon(horizon))
         first, last = partitions.window(run, context.partition_keys)
         found = examine(run, lake, registry, clock, first, last)
-        newest = max([*found.rows["session"], *found.left_out], default=None)
-        if newest is None:
+        if (newest := found.newest) is None:
             return _skipped(f"no session from {first} to {last} is over by now, or has rows", found)
         if newest in found.left_out:
             return _skipped(found.left_out[newest], found)
@@ -126,6 +125,7 @@ def _sessions(found: Examined) -> str:
         (day, f"{one['share']:.0%}", "failed" if one["failed"] else "passed") for day, one in told.items()
     ]
     lines += [(day, "–", why) for day, why in found.left_out.items()]
+    lines += [(day, "–", "no factor rows") for day in found.empty]
     newest = sorted(lines, key=lambda line: str(line[0]), reverse=True)
     more = [("…", "", f"{len(newest) - 30} sessions more")] if len(newest) > 30 else []
     return names.markdown_table(("session", "columns drifted", "check"), [*newest[:30], *more])

@@ -28,11 +28,20 @@ WINDOWS_LAYOUT = {"format": "drift-windows-1"}
 
 @dataclass(frozen=True)
 class Examined:
-    """The table's rows of the run's partitions, how many sessions were compared anew, and why others were not."""
+    """The table's rows of the run's partitions, how many sessions were compared anew, and why others were not.
+
+    empty: sessions that have no rows, as those after a source's end, which a partition by month may span.
+    """
 
     rows: pl.DataFrame
     anew: int
     left_out: dict[date, str]
+    empty: list[date]
+
+    @property
+    def newest(self) -> date | None:
+        """The newest session that there is something to say of."""
+        return max([*self.rows["session"], *self.left_out], default=None)
 
 
 def examine(plan: Plan, lake: Lake, registry: Registry, clock: Clock, first: date, last: date) -> Examined:
@@ -48,6 +57,7 @@ def examine(plan: Plan, lake: Lake, registry: Registry, clock: Clock, first: dat
     champions: dict[str, _Champion] = {}
     found: list[pl.DataFrame] = []
     left_out: dict[date, str] = {}
+    empty: list[date] = []
     anew = 0
     for session, key, stamp in zip(over, keys, stamps, strict=True):
         entry = _champion_at(ledger, session.close)
@@ -57,6 +67,9 @@ def examine(plan: Plan, lake: Lake, registry: Registry, clock: Clock, first: dat
         champion = champions.setdefault(entry.id, _Champion(plan, lake, registry, entry.id))
         try:
             rows = champion.compared(session.date, known.get(session.date))
+        except _NoRows:
+            empty.append(session.date)
+            continue
         except (_NotNow, Unwatchable) as error:
             left_out[session.date] = str(error)
             continue
@@ -74,11 +87,15 @@ def examine(plan: Plan, lake: Lake, registry: Registry, clock: Clock, first: dat
     if written:
         whole = pl.concat([others, *found]).sort("session", "excess", "column", descending=[False, True, False])
         lake.write(names.table(STEP, plan.horizon.name), [whole], written, LAYOUT)
-    return Examined(pl.concat([SCHEMA.to_frame(), *found]), anew, left_out)
+    return Examined(pl.concat([SCHEMA.to_frame(), *found]), anew, left_out, empty)
 
 
 class _NotNow(ValueError):
     """A session that there is nothing to say of; the message says why."""
+
+
+class _NoRows(ValueError):
+    """A session without factor rows."""
 
 
 @dataclass
@@ -157,7 +174,7 @@ class _Champion:
         first = self.plan.grid.dates(date.min, day)[-config.window_sessions :][0].item()
         rows = present(self.plan, self.lake, self.bundle, self.columns, first, day)
         if not (rows["session"] == day).any():
-            raise _NotNow(f"there are no factor rows of {day}")
+            raise _NoRows
         digest = _digest({"key": self.key, "rate": config.rate, "share": config.share}, rows)
         if before is not None and before["digest"][0] == digest:
             return before

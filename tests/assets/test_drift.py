@@ -81,6 +81,18 @@ def test_an_unchanged_session_is_not_compared_again(made: Pipeline, monkeypatch:
     assert table_of(made).equals(before)
 
 
+def test_sessions_without_rows_do_not_hide_the_newest_that_has_some(made: Pipeline) -> None:
+    """A partition by month spans sessions after the source's end."""
+    keys, factors = made.partition_keys(), made.table("factors")
+    try:
+        made.lake.write("factors/5m", [factors.filter(pl.col("partition") != keys[-1])], keys, layout_of(made.plan()))
+        told = made.run("drift", keys=keys[-2:]).metadata["drift"]
+    finally:
+        made.lake.write("factors/5m", [factors], keys, layout_of(made.plan()))
+    assert told["session"] == keys[-2]
+    assert f"| {keys[-1]} | – | no factor rows |" in told["sessions"]
+
+
 def test_a_session_that_is_not_over_is_left_for_later(made: Pipeline) -> None:
     now, last = made.clock.now(), date.fromisoformat(newest(made)[0])
     try:
