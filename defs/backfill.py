@@ -1,6 +1,6 @@
 """`tenor backfill`: find the partitions that are missing, say so, and make them and what follows in one run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -34,7 +34,8 @@ def backfill(words: Sequence[str]) -> int:
         gaps = missing(horizon, runner.stored, asked)
         print(told(horizon.name, asked, gaps), flush=True)
         if gaps:
-            runner.tables(span(Plan(horizon), runner.keys, [key for found in gaps.values() for key in found]))
+            there = Lake(f"{root_of(horizon)}/lake").partitions(names.table("factors", horizon.name))
+            runner.tables(span(Plan(horizon), runner.keys, [key for found in gaps.values() for key in found], there))
 
     return materialize(overrides, horizons, fill)
 
@@ -53,12 +54,13 @@ def missing(horizon: Horizon, instance: dg.DagsterInstance, keys: Sequence[str])
     return {step: lacking for step, lacking in found.items() if lacking}
 
 
-def span(plan: Plan, keys: Sequence[str], gaps: Sequence[str]) -> tuple[str, str]:
-    """First and last partition to make: the gaps, and those after them whose look-back touches a gap."""
+def span(plan: Plan, keys: Sequence[str], gaps: Sequence[str], there: Collection[str]) -> tuple[str, str]:
+    """First and last partition to make: the gaps, and those after them that are there and look back into a gap."""
     lookbacks = (plan.features.lookback, plan.factors.lookback, plan.vectors.lookback)
     reach = sum(-partitions.mapping(plan, lookback).start_offset for lookback in lookbacks)
-    last = keys.index(max(gaps)) + reach + plan.horizon.drift.window_sessions - 1
-    return min(gaps), keys[min(last, len(keys) - 1)]
+    newest = keys.index(max(gaps))
+    touched = keys[newest + 1 : newest + reach + plan.horizon.drift.window_sessions]
+    return min(gaps), max((key for key in touched if key in there), default=keys[newest])
 
 
 def told(name: str, keys: Sequence[str], gaps: Mapping[str, Sequence[str]]) -> str:

@@ -47,11 +47,13 @@ def test_rows_without_a_record_of_their_making_are_missing_too(made: Pipeline) -
 def test_what_comes_after_a_gap_is_made_again_as_far_as_its_look_back_reaches(made: Pipeline) -> None:
     keys = [f"2021-{month:02}-{day:02}" for month in (1, 2, 3) for day in range(1, 29)]
     plan: Plan = made.plan()
-    first, last = span(plan, keys, keys[10:12])
+    first, last = span(plan, keys, keys[10:12], keys)
     touched = sum(plan.grid.max_sessions(program.lookback) for program in (plan.features, plan.factors, plan.vectors))
     assert first == keys[10]
     assert keys.index(last) == 11 + touched + plan.horizon.drift.window_sessions - 1
-    assert span(plan, keys, keys[-1:]) == (keys[-1], keys[-1])
+    assert span(plan, keys, keys[-1:], keys) == (keys[-1], keys[-1])
+    # What was never made is not made because something before it is.
+    assert span(plan, keys, keys[10:12], keys[:10]) == (keys[10], keys[11])
 
 
 @pytest.mark.parametrize(
