@@ -15,10 +15,10 @@ from defs.refresh import ASKED, HORIZON, WHAT
 from defs.retraining import policy_of, stopped
 from defs.retraining_facts import facts_of
 from quant.retraining import decide
-from tests.assets.conftest import SMALL, Pipeline, configs
+from tests.assets.conftest import SMALL, Pipeline, configs, environment
 
 pytestmark = pytest.mark.slow  # it trains half a dozen models
-__all__ = ["configs"]  # the small sets, in the place of this folder's config
+__all__ = ["configs", "environment"]  # the small sets, in the place of this folder's config
 
 WORDS = [
     *SMALL, "source.sessions=24", "drift.window_sessions=2", "drift.sample_rows=500", "retraining.first_sessions=14",
