@@ -21,8 +21,9 @@ from assets.reports import Reports
 from assets.tuning import BUDGET, TRIALS, study_name, tuned
 from assets.window import read, span, symbols_of, window
 from conf.compose import to_yaml
-from quant import bundle as bundles
-from quant.bundle import Bundle, feature_statistics, identity
+from quant import bundle_build
+from quant.bundle import Bundle, identity, parquet
+from quant.bundle_build import feature_statistics
 from quant.folds import Fold, Split
 from quant.recipe import Recipe
 from quant.score import score
@@ -102,7 +103,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
                     "trained_at": clock.now().isoformat(),
                     "cause": cause.to_dict(),
                 },
-                {name: bundles.parquet(frame) for name, frame in beside.items()},
+                {name: parquet(frame) for name, frame in beside.items()},
             )
         decision = judgement.decide(run, data, lake, registry, bundle, context.run.run_id)
         scores = bundle.scores["model"]
@@ -163,7 +164,7 @@ def _train(
     symbols = symbols_of(lake, plan.horizon.name)
     recipe = plan.recipe(symbols, _membership(lake, plan))
     golden_bars = _golden_bars(plan, lake, recipe, data)
-    bundle = bundles.build(
+    bundle = bundle_build.build(
         horizon=plan.horizon.name,
         recipe=recipe,
         trained=trained,

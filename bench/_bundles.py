@@ -6,7 +6,8 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 
-from quant.bundle import Bundle, build
+from quant.bundle import Bundle
+from quant.bundle_build import build
 from quant.grid import CalendarSpec
 from quant.inputs import names
 from quant.recipe import Recipe

@@ -29,7 +29,8 @@ import websockets
 from assets.layout import layout_of
 from assets.plan import Plan
 from conf.compose import compose
-from quant.bundle import Bundle, build
+from quant.bundle import Bundle
+from quant.bundle_build import build
 from quant.train import fit
 from resources.arrivals import Journal
 from resources.lake import Lake

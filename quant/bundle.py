@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,7 +26,6 @@ from quant.inputs import names
 from quant.novelty import Novelty
 from quant.preprocess import Preprocess
 from quant.recipe import NO_BARS, Recipe, RecipeError
-from quant.train import Trained
 from quant.validate import validate
 
 FORMAT = "tenor-bundle-1"
@@ -164,7 +163,7 @@ class Bundle:
         if compile_forest(self.text).dumps() != self.forest.dumps():
             raise BundleError(f"bundle {self.id}: forest.safetensors is not what model.txt compiles to")
         try:
-            absent = _without_bars(self.recipe, self.golden_bars)
+            absent = without_bars(self.recipe, self.golden_bars)
             keys, X = self.recipe.rows(self.golden_bars, absent=absent, others=self.golden_others)
         except ValueError as error:
             raise BundleError(f"bundle {self.id}: golden bars give no factors: {error}") from error
@@ -192,7 +191,7 @@ class Bundle:
 
     def warm(self) -> None:
         """Do once what the first prediction of a section would wait for."""
-        absent = _without_bars(self.recipe, self.golden_bars)
+        absent = without_bars(self.recipe, self.golden_bars)
         _, X = self.recipe.rows(self.golden_bars, 1, absent, self.golden_others)
         self.predict_rows(X)
         self.novelty_of(X)
@@ -306,79 +305,6 @@ def _known_format(manifest: bytes) -> None:
         raise BundleError(refusal("the bundle", found, FORMAT, "train again"))
 
 
-def build(
-    *,
-    horizon: str,
-    recipe: Recipe,
-    trained: Trained,
-    config: Any,
-    label: Mapping[str, Any],
-    digests: Mapping[str, str],
-    golden_bars: pl.DataFrame,
-    counts: Mapping[str, int],
-    spans: Mapping[str, Any],
-    scores: Mapping[str, Any],
-    statistics: Mapping[str, Any],
-    folds: Sequence[Mapping[str, Any]] = (),
-    weights: Mapping[str, float] | None = None,
-    tuning: Mapping[str, Any] | None = None,
-    golden_others: Mapping[str, pl.DataFrame] = NO_BARS,
-    novelty: Novelty | None = None,
-    abstain_above: float | None = None,
-) -> Bundle:
-    """Make the bundle of a trained model, its golden predictions asked of LightGBM itself.
-
-    config: the resolved config (JSON values or text); label: name, text, lookahead; digests: content, config, source,
-    lock; golden_bars: valid bars that reach the look-back before at least one slot; counts: where the rows went; spans:
-    first and last bar of train, valid and test; folds: both of each fold of the out-of-fold predictions; statistics:
-    `feature_statistics` of the training rows; weights: how unequally these weigh, None where all weigh alike; tuning:
-    `quant.tuned.Tuned.summary`, None where nothing was searched; golden_others: bars of the horizons in `recipe.reads`
-    for the same slots; novelty: of rows against the training rows, None where it is not measured; abstain_above: the
-    novelty above which a prediction is no signal. Raises BundleError where a part does not fit.
-    """
-    import lightgbm as lgb
-
-    if set(digests) != set(IDENTITY):
-        raise BundleError(f"digests are {sorted(digests)}, they must be {sorted(IDENTITY)}")
-    booster = lgb.Booster(model_str=trained.text)
-    if tuple(booster.feature_name()) != tuple(recipe.factors):
-        raise BundleError("the model's columns are not the recipe's factors in their order")
-    keys, X = recipe.rows(golden_bars, absent=_without_bars(recipe, golden_bars), others=golden_others)
-    columns = {name: pl.Series(X[:, number], nan_to_null=False) for number, name in enumerate(recipe.factors)}
-    golden = keys.with_columns(**columns, prediction=booster.predict(trained.preprocess.apply(X)))
-    golden_novelty = None if novelty is None else novelty.of(X, tuple(recipe.factors))
-    manifest = {
-        "format": FORMAT,
-        "id": identity(digests),
-        "horizon": horizon,
-        "digests": dict(digests),
-        "config": config,
-        "recipe": recipe.to_dict(),
-        "lookback": recipe.lookback,
-        "crosses": recipe.crosses,
-        "label": dict(label),
-        "preprocessing": trained.preprocess.to_dict(),
-        "objective": trained.objective,
-        "best_iteration": trained.best_iteration,
-        "trees": {str(seed): count for seed, count in trained.trees.items()},
-        "curve": trained.curve,
-        "importance": trained.importance,
-        "counts": dict(counts),
-        "weights": None if weights is None else dict(weights),
-        "tuning": None if tuning is None else dict(tuning),
-        "spans": dict(spans),
-        "folds": list(folds),
-        "scores": dict(scores),
-        "statistics": dict(statistics),
-        "novelty": None if novelty is None else {**novelty.summary, "abstain_above": abstain_above},
-        "device": device(),
-    }
-    forest = compile_forest(trained.text)
-    return Bundle(
-        manifest, recipe, trained.text, forest, golden_bars, golden, dict(golden_others), novelty, golden_novelty
-    )
-
-
 @lru_cache(8)
 def _recipe(text: str) -> Recipe:
     """The recipe of JSON text. The same one for equal texts: bundles of one horizon share what is compiled of it."""
@@ -390,7 +316,7 @@ def _golden_of(horizon: str) -> str:
     return f"golden_bars_{horizon}.parquet"
 
 
-def _without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:
+def without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:
     """Symbols that truly had no bar: golden data is all there was."""
     return set(recipe.symbols) - set(bars["symbol"])
 
@@ -398,17 +324,6 @@ def _without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:
 def identity(digests: Mapping[str, str]) -> str:
     """The bundle id: 16 hex digits over the digests, whatever their order."""
     return _sha256("\n".join(f"{name}={digests[name]}" for name in IDENTITY).encode())[:16]
-
-
-def feature_statistics(X: np.ndarray, columns: Collection[str], bins: int = 10) -> dict[str, Any]:
-    """Per factor of X float32 [N, F]: share missing, and bins + 1 quantile edges (None without values)."""
-    found: dict[str, Any] = {}
-    for number, name in enumerate(columns):
-        values = X[:, number]
-        finite = values[np.isfinite(values)]
-        edges = np.quantile(finite, np.linspace(0, 1, bins + 1)).tolist() if len(finite) else None
-        found[name] = {"missing": float(np.isnan(values).mean()), "edges": edges}
-    return found
 
 
 def device() -> str:

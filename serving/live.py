@@ -192,7 +192,7 @@ class LiveService:
                 beside = self._beside(serving)
                 try:
                     self._make_for(serving, beside, forced)
-                except Exception:
+                except Exception:  # where it is a challenger's trouble, the champions must have their world
                     if not beside:
                         raise
                     log.exception("challengers get no live state", extra={"fields": {"horizons": list(beside)}})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 
-from serving.messages import FieldError, Message, Number, WithExtras
+from serving.messages import EXAMPLE_BAR, Abstained, Coverage, FieldError, Message, Novelty, Number, WithExtras
 
 
 def _utc(moment: datetime) -> datetime:
@@ -36,26 +36,7 @@ class PushBars(Message):
     horizon: str
     bars: list[PushedBar] = Field(min_length=1)
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "horizon": "5m",
-                    "bars": [
-                        {
-                            "symbol": "S000",
-                            "timestamp": "2021-03-31T13:30:00Z",
-                            "open": 49.0,
-                            "high": 49.2,
-                            "low": 48.9,
-                            "close": 49.1,
-                            "volume": 35000,
-                        }
-                    ],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"horizon": "5m", "bars": [EXAMPLE_BAR]}]})
 
 
 class Pushed(Message):
@@ -77,11 +58,9 @@ class Signal(Message):
     signal: str = Field(description="its id, in the prediction log too")
     symbol: str
     prediction: float | None
-    coverage: float = Field(description="share of the factors that had a value, 0 to 1")
-    novelty: float | None = Field(
-        description="share of training rows that are less unusual than this one, 0 to 1; null: an older bundle"
-    )
-    abstained: bool = Field(description="true: the inputs are too unlike training; the prediction is no signal")
+    coverage: Coverage
+    novelty: Novelty
+    abstained: Abstained
 
 
 class Section(Message):

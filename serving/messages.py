@@ -4,9 +4,28 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 # JSON has no NaN: a missing value is null, and a text or a truth value is never taken for a number.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+Coverage = Annotated[float, Field(description="share of the factors that had a value, 0 to 1")]
+Novelty = Annotated[
+    float | None,
+    Field(description="share of training rows that are less unusual than this one, 0 to 1; null: an older bundle"),
+]
+Abstained = Annotated[bool, Field(description="true: the inputs are too unlike training; the prediction is no signal")]
+
+# The next bar of the market that a first `make run` makes.
+EXAMPLE_BAR: JsonDict = {
+    "symbol": "S000",
+    "timestamp": "2021-03-31T13:30:00Z",
+    "open": 49.0,
+    "high": 49.2,
+    "low": 48.9,
+    "close": 49.1,
+    "volume": 35000,
+}
 
 Status = Literal["serving", "loading", "empty", "refused", "unloaded"]
 
@@ -74,27 +93,7 @@ class PredictBars(Message):
         default={}, description="bars of the other horizons that the expressions read (`at` in `GET /models`), by name"
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "horizon": "5m",
-                    "last": 1,
-                    "bars": [
-                        {
-                            "symbol": "S000",
-                            "timestamp": "2021-03-31T13:30:00Z",
-                            "open": 49.0,
-                            "high": 49.2,
-                            "low": 48.9,
-                            "close": 49.1,
-                            "volume": 35000,
-                        }
-                    ],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"horizon": "5m", "last": 1, "bars": [EXAMPLE_BAR]}]})
 
 
 PredictBody = PredictRows | PredictBars
@@ -107,11 +106,9 @@ class Prediction(Message):
     symbol: str | None
     timestamp: datetime | None
     prediction: float | None
-    coverage: float = Field(description="share of the factors that had a value, 0 to 1")
-    novelty: float | None = Field(
-        description="share of training rows that are less unusual than this one, 0 to 1; null: an older bundle"
-    )
-    abstained: bool = Field(description="true: the inputs are too unlike training; the prediction is no signal")
+    coverage: Coverage
+    novelty: Novelty
+    abstained: Abstained
 
 
 class Predictions(Message):

@@ -31,7 +31,7 @@ from resources.database import Database
 from resources.lake import Lake
 from resources.registry import Registry
 from resources.schemas import schemas
-from tests.defs.test_alerting import Service
+from tests.defs.alerting import Service
 from tests.defs.test_migrate import FIRST, TABLE
 from tests.resources.test_alert_channels import ITEM, MESSAGE
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -90,6 +91,30 @@ class Month:
         return self.lake.scan(names.table(step, horizon)).sort(KEY).collect()
 
 
+@contextmanager
+def replayed(
+    folder: Path,
+    configs: Path,
+    patch: pytest.MonkeyPatch,
+    words: list[str],
+    vendor: Vendor,
+    history: int,
+    now: datetime,
+) -> Iterator[Daemon]:
+    """The daemons over the store below `folder`, after the vendor's first `history` sessions, at the instant `now`."""
+    root, told = folder / "store", folder / "clock"
+    clock = FileClock(told)
+    patch.setenv("TENOR_CONF", str(configs))
+    patch.setenv("TENOR_HOME", str(root))
+    patch.setenv(VARIABLE, str(told))
+    patch.setenv(OVERRIDES_VARIABLE, shlex.join(words))
+    for day in vendor.sessions[:history]:
+        vendor.send(day)
+    clock.set(now)
+    with daemon(root, clock) as running:
+        yield running
+
+
 @pytest.fixture
 def month(tmp_path: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Month]:
     root = tmp_path / "store"
@@ -98,15 +123,8 @@ def month(tmp_path: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         "horizon=5m,30m", *FEW, "source=parquet", f"source.path='{vendor.glob}'", "universe=all",
         "vectors.window=20", "drift.window_sessions=2", f"store.root='{root}'",
     ]  # fmt: skip
-    clock = FileClock(tmp_path / "clock")
-    monkeypatch.setenv("TENOR_CONF", str(configs))
-    monkeypatch.setenv("TENOR_HOME", str(root))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "clock"))
-    monkeypatch.setenv(OVERRIDES_VARIABLE, shlex.join(words))
-    for day in vendor.sessions[:HISTORY]:
-        vendor.send(day)
-    clock.set(datetime(2021, 11, 6, 12, tzinfo=UTC))  # a Saturday
-    with daemon(root, clock) as running:
+    now = datetime(2021, 11, 6, 12, tzinfo=UTC)  # a Saturday
+    with replayed(tmp_path, configs, monkeypatch, words, vendor, HISTORY, now) as running:
         yield Month(root, vendor, running, words)
 
 

@@ -1,6 +1,5 @@
 """A market that changes for good, under Dagster's own daemons: noticed, trained for, judged, deployed."""
 
-import shlex
 from collections.abc import Iterator
 from datetime import date, timedelta
 from itertools import pairwise
@@ -14,13 +13,10 @@ from assets import drift_history, names
 from assets.plan import Plan
 from conf.compose import compose
 from defs.refresh import ASKED, HORIZON, WHAT
-from resources.clock import VARIABLE, FileClock
 from resources.registry import Registry
-from resources.settings import OVERRIDES_VARIABLE
 from tests.assets.conftest import FEW
-from tests.loop.daemon import daemon
 from tests.loop.market import GRID, Vendor, bars, turbulent
-from tests.loop.test_month import Month
+from tests.loop.test_month import Month, replayed
 
 FIRST, HISTORY, CALM, AFTER = date(2021, 8, 2), 60, 2, 4
 COOLDOWN = 3
@@ -38,15 +34,8 @@ def month(tmp_path: Path, configs: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         f"store.root='{root}'", "folds.count=2",
         f"retraining.cooldown_sessions={COOLDOWN}", "model.n_estimators=20",
     ]  # fmt: skip
-    clock = FileClock(tmp_path / "clock")
-    monkeypatch.setenv("TENOR_CONF", str(configs))
-    monkeypatch.setenv("TENOR_HOME", str(root))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "clock"))
-    monkeypatch.setenv(OVERRIDES_VARIABLE, shlex.join(words))
-    for day in vendor.sessions[:HISTORY]:
-        vendor.send(day)
-    clock.set(GRID.sessions(days[HISTORY - 1], days[HISTORY - 1])[0].close + timedelta(hours=1))
-    with daemon(root, clock) as running:
+    now = GRID.sessions(days[HISTORY - 1], days[HISTORY - 1])[0].close + timedelta(hours=1)
+    with replayed(tmp_path, configs, monkeypatch, words, vendor, HISTORY, now) as running:
         yield Month(root, vendor, running, words)
 
 

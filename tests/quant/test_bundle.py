@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant.bundle import FILES, MANIFEST, NOVELTY, Bundle, BundleError, build, feature_statistics, identity
+from quant.bundle import FILES, MANIFEST, NOVELTY, Bundle, BundleError, identity
+from quant.bundle_build import build, feature_statistics
 from quant.folds import holdout
 from quant.grid import CalendarSpec, Grid
 from quant.inputs import bar_panel, names

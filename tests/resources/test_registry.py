@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant.bundle import FILES, MANIFEST, Bundle, BundleError, build
+from quant.bundle import FILES, MANIFEST, Bundle, BundleError
+from quant.bundle_build import build
 from quant.folds import holdout
 from quant.grid import CalendarSpec, Grid
 from quant.recipe import Recipe

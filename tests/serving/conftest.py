@@ -14,7 +14,8 @@ import pytest
 import uvicorn
 
 from conf.strict import Strict
-from quant.bundle import Bundle, build
+from quant.bundle import Bundle
+from quant.bundle_build import build
 from quant.folds import holdout
 from quant.grid import CalendarSpec
 from quant.inputs import names

@@ -23,24 +23,10 @@ from resources.arrivals import Arrivals
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.options import read
+from tests.serving.feed import NUMBERS, push, sent
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 LIVE = read().live.model_copy(update={"deadline_seconds": 0.5, "refresh_seconds": 0.2})
-
-
-def sent(bars: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the bars table as a client pushes them."""
-    return [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), **{name: row[name] for name in NUMBERS}}
-        for row in bars.iter_rows(named=True)
-    ]
-
-
-def push(client: httpx.Client, bars: pl.DataFrame) -> dict[str, Any]:
-    answer = client.post("/bars", json={"horizon": "5m", "bars": sent(bars)})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def warm(client: httpx.Client, horizon: str = "5m") -> None:

@@ -23,9 +23,9 @@ from quant.resample import resample
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.options import read
+from tests.serving.feed import push, until
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 LIVE = read().live.model_copy(update={"deadline_seconds": 0.3, "refresh_seconds": 0.1})
 XNYS = CalendarSpec("XNYS")
 FIVE, HOUR = Grid(XNYS, "5m"), Grid(XNYS, "1h")
@@ -83,29 +83,12 @@ def cut(bars: pl.DataFrame) -> datetime:
     return bars["timestamp"].unique().sort()[400]
 
 
-def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while not (found := true()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
-
-
 def section(client: httpx.Client, stamp: datetime) -> dict[str, Any]:
     def newest() -> dict[str, Any] | None:
         found = client.get("/signals/5m").json()["sections"]
         return found[0] if found and datetime.fromisoformat(found[0]["timestamp"]) == stamp else None
 
     return until(newest)
-
-
-def push(client: httpx.Client, bars: pl.DataFrame) -> None:
-    rows = [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), **{name: row[name] for name in NUMBERS}}
-        for row in bars.iter_rows(named=True)
-    ]
-    answer = client.post("/bars", json={"horizon": "5m", "bars": rows})
-    assert answer.status_code == 200, answer.text
 
 
 def test_hours_are_made_of_pushed_bars_before_the_section_that_reads_them_closes(

@@ -16,9 +16,9 @@ from quant.bundle import Bundle
 from resources.lake import Lake
 from resources.registry import Registry
 from serving.options import read
+from tests.serving.feed import push
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 LIVE = read().live.model_copy(update={"deadline_seconds": 0.3, "refresh_seconds": 0.1, "keep": 30})
 LAYOUT = {"calendar": {"name": "XNYS"}, "interval": "5m", "bars": "source"}
 
@@ -31,14 +31,6 @@ def unsplit(bars: pl.DataFrame) -> pl.DataFrame:
 def keep(root: Path, bundle: Bundle, bars: pl.DataFrame) -> None:
     days = bundle.recipe.grid.partition_keys(bars["timestamp"].dt.replace_time_zone(None).to_numpy(), "day").tolist()
     Lake(root / "lake").write("bars/5m", [bars.with_columns(partition=pl.Series(days))], sorted(set(days)), LAYOUT)
-
-
-def push(client: httpx.Client, bars: pl.DataFrame) -> None:
-    rows = [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), **{name: row[name] for name in NUMBERS}}
-        for row in bars.iter_rows(named=True)
-    ]
-    assert client.post("/bars", json={"horizon": "5m", "bars": rows}).status_code == 200
 
 
 def warm(client: httpx.Client) -> None:

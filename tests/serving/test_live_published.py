@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -23,9 +22,9 @@ from serving.live_published import Published, everything, history, prune
 from serving.live_section import SectionSignals
 from serving.options import read
 from serving.record import Scored
+from tests.serving.feed import push, until
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 LIVE = read().live.model_copy(update={"deadline_seconds": 0.4, "refresh_seconds": 0.2})
 AT = datetime(2026, 1, 5, 15, 0, 0, 123457, tzinfo=UTC)
 SLOT = np.datetime64("2026-01-05T14:55", "us")
@@ -45,23 +44,6 @@ def start(registry: Registry, tmp_path: Path, serve: Serve) -> Callable[[], Abst
             yield client
 
     return started
-
-
-def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while not (found := true()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
-
-
-def push(client: httpx.Client, bars: pl.DataFrame) -> None:
-    rows = [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), **{name: row[name] for name in NUMBERS}}
-        for row in bars.iter_rows(named=True)
-    ]
-    answer = client.post("/bars", json={"horizon": "5m", "bars": rows})
-    assert answer.status_code == 200, answer.text
 
 
 def sections(client: httpx.Client) -> list[dict[str, Any]]:

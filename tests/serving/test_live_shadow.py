@@ -17,9 +17,9 @@ from resources.lake import Lake
 from resources.registry import Registry
 from serving.log_rows import table
 from serving.options import read
+from tests.serving.feed import push, sent
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 FACTORS = {"smooth": "mean(rank(momentum), 9)", "volume_ratio": "volume_ratio"}
 LIVE = read().live.model_copy(update={"deadline_seconds": 0.4, "refresh_seconds": 0.1})
 LOG = read().log.model_copy(update={"flush_seconds": 0.05})
@@ -55,13 +55,6 @@ def until(true: Callable[[], Any]) -> Any:
     return found
 
 
-def wire(bars: pl.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), **{name: row[name] for name in NUMBERS}}
-        for row in bars.iter_rows(named=True)
-    ]
-
-
 def shadows(root: Path, route: str) -> pl.DataFrame:
     lake = Lake(f"{root}/lake")
     if not lake.exists(table("5m")):
@@ -78,7 +71,7 @@ def test_it_scores_live_sections_under_the_champions_signals_with_the_bits_of_th
     assert "live sections and requests with bars" in beside["problem"]
     whole = unsplit.group_by("timestamp", maintain_order=True).len().filter(pl.col("len") == 4)["timestamp"]
     stamps = whole[60:63]
-    assert client.post("/bars", json={"horizon": "5m", "bars": wire(unsplit.filter(pl.col("timestamp") < stamps[0]))})
+    push(client, unsplit.filter(pl.col("timestamp") < stamps[0]))
     time.sleep(1.0)  # until its state is warm
     told: dict[datetime, dict[str, Any]] = {}
 
@@ -90,7 +83,7 @@ def test_it_scores_live_sections_under_the_champions_signals_with_the_bits_of_th
     last = stamps[0]
     for stamp in stamps:
         now = unsplit.filter(pl.col("timestamp") <= stamp, pl.col("timestamp") >= last)
-        assert client.post("/bars", json={"horizon": "5m", "bars": wire(now)}).status_code == 200
+        push(client, now)
         until(lambda stamp=stamp: closed(stamp))
         last = stamp
     assert {section["bundle"] for section in told.values()} == {bundles[0].id}, "it is no canary"
@@ -114,18 +107,18 @@ def test_it_scores_requests_with_bars_and_leaves_rows_alone(
     client: httpx.Client, other: Bundle, bundles: list[Bundle], unsplit: pl.DataFrame, tmp_path: Path
 ) -> None:
     until(lambda: client.get("/models/5m").json()["challenger"])
-    sent = unsplit.filter(pl.col("timestamp") <= unsplit["timestamp"].unique().sort()[100])
+    asked = unsplit.filter(pl.col("timestamp") <= unsplit["timestamp"].unique().sort()[100])
     rows = bundles[0].golden.drop("prediction").head(2)
     values = [dict(zip(bundles[0].factors, row, strict=True)) for row in rows.select(bundles[0].factors).rows()]
     answer = client.post("/predict", json={"horizon": "5m", "rows": [{"factors": one} for one in values]})
     assert answer.status_code == 200, answer.text
-    answer = client.post("/predict", json={"horizon": "5m", "bars": wire(sent), "last": 2})
+    answer = client.post("/predict", json={"horizon": "5m", "bars": sent(asked), "last": 2})
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert told["bundle"] == bundles[0].id
 
     found = until(lambda: rows if (rows := shadows(tmp_path, "/predict")).height else None)
-    expected = other.predict_bars(sent, 2)
+    expected = other.predict_bars(asked, 2)
     assert found["signal"].to_list() == sorted(one["signal"] for one in told["predictions"])
     assert found.sort("timestamp", "symbol")["prediction"].to_list() == expected["prediction"].to_list()
 
@@ -138,8 +131,8 @@ def test_bars_that_are_enough_for_the_champion_alone_are_counted_and_answered(
     with serve(tmp_path, follow_seconds=0.1, live=LIVE, log=LOG) as url, httpx.Client(base_url=url) as client:
         until(lambda: client.get("/ready").status_code == 200)
         until(lambda: client.get("/models/5m").json()["challenger"])
-        sent = unsplit.filter(pl.col("timestamp") <= unsplit["timestamp"].unique().sort()[40])
-        answer = client.post("/predict", json={"horizon": "5m", "bars": wire(sent), "last": 1}, timeout=30)
+        asked = unsplit.filter(pl.col("timestamp") <= unsplit["timestamp"].unique().sort()[40])
+        answer = client.post("/predict", json={"horizon": "5m", "bars": sent(asked), "last": 1}, timeout=30)
         assert answer.status_code == 200, answer.text
         count = float(len(answer.json()["predictions"]))
         until(lambda: f"tenor_shadow_failures_total {count}" in client.get("/metrics").text)

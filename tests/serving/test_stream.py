@@ -26,9 +26,9 @@ from resources.registry import Registry
 from serving import sockets, stream
 from serving.app import create_app
 from serving.options import read
+from tests.serving.feed import sent, until
 
 Serve = Callable[..., AbstractContextManager[str]]
-NUMBERS = ("open", "high", "low", "close", "volume")
 ROOM = 8  # messages that may wait for a reader
 SIZE = 64_000  # of a message: what a section of some hundred symbols has
 
@@ -79,14 +79,6 @@ def running(root: Path, **changed: Any) -> Iterator[Service]:
         server.should_exit = True
         thread.join(timeout=30)
         assert not thread.is_alive(), "the service did not stop"
-
-
-def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while not (found := true()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return found
 
 
 class Silent:
@@ -234,11 +226,7 @@ def test_a_hundred_readers_hear_every_section_alike(
         return found
 
     async def push(client: httpx.AsyncClient, rows: pl.DataFrame) -> None:
-        sent = [
-            {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat()} | {one: row[one] for one in NUMBERS}
-            for row in rows.iter_rows(named=True)
-        ]
-        answer = await client.post("/bars", json={"horizon": "5m", "bars": sent})
+        answer = await client.post("/bars", json={"horizon": "5m", "bars": sent(rows)})
         assert answer.status_code == 200, answer.text
 
     def same(section: dict[str, Any], stamp: datetime) -> bool:
