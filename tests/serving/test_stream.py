@@ -203,10 +203,8 @@ def test_a_stop_waits_for_no_reader(registry: Registry, tmp_path: Path, monkeypa
         for _ in range(150):  # more than the sockets hold
             service.broadcast()
         time.sleep(0.3)
-        began = time.monotonic()
         service.server.should_exit = True
-        until(lambda: not service.loop.is_running())
-        assert time.monotonic() - began < 5
+        until(lambda: not service.loop.is_running())  # it would wait for ever
 
 
 def test_a_hundred_readers_hear_every_section_alike(
