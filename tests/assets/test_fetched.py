@@ -33,6 +33,7 @@ def test_a_bar_that_was_not_there_and_comes_is_known_since_it_came_and_stays_so(
     assert made.table("bars").equals(bars)
 
 
+@pytest.mark.slow
 def test_rows_that_read_a_late_bar_are_left_out_of_the_scores(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline(*file(market.filter(~ROW)))
     made.run("bars", "features", "factors")
@@ -59,6 +60,7 @@ def test_a_session_that_was_fetched_without_a_bar_is_late_and_one_never_fetched_
     assert bars.filter(~hole).select((pl.col("known_at") == END).all()).item()
 
 
+@pytest.mark.slow
 def test_what_a_file_goes_on_with_is_history_though_its_month_was_fetched(
     pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
@@ -70,6 +72,7 @@ def test_what_a_file_goes_on_with_is_history_though_its_month_was_fetched(
     assert made.table("bars").height == market.height
 
 
+@pytest.mark.slow
 def test_a_symbol_that_joins_brings_its_history_and_is_late_only_after_its_first_bar(
     pipeline: Make, file: File, market: pl.DataFrame
 ) -> None:
@@ -98,6 +101,7 @@ def test_the_source_has_delay_seconds_for_its_last_bar(
     assert made.table("bars").filter(ROW)["known_at"].item() == (came if late else ended)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_has_not_fetched(
     pipeline: Make, file: File, market: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +117,7 @@ def test_a_run_that_died_has_not_fetched(
     )
 
 
+@pytest.mark.slow
 def test_a_coarse_bar_of_a_late_one_is_known_as_that_one_is(pipeline: Make, file: File, market: pl.DataFrame) -> None:
     made = pipeline("horizon=15m", "bars.from=5m", *file(market.filter(~ROW)))
     made.run("bars")
