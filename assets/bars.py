@@ -10,7 +10,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets import names, partitions
+from assets import fetched, names, partitions
 from assets.journals import prune
 from assets.layout import layout_of
 from assets.plan import Plan
@@ -48,6 +48,7 @@ class Account:
     pushed: int = 0  # of the incoming: pushed to the service
     replaced: int = 0  # of the source, in whose place a pushed bar is
     unfinished: int = 0  # of bars that have not ended by the clock: nobody can know them yet
+    late: int = 0  # of the kept: new, though their partition was fetched after they ended
     notes: list[str] = field(default_factory=list)  # repaired, or wrong beyond single rows
     refused: list[pl.DataFrame] = field(default_factory=list)
 
@@ -86,14 +87,16 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         keys = context.partition_keys
         first, last = partitions.window(run, keys)
         account, deleted = Account(), 0
+        earlier = fetched.before(lake, horizon)  # resampled bars have none: they are known as the finer ones are
         if run.finer:
             source = came = None
             incoming = _resampled(run, Plan(settings.horizon(run.finer)), lake, first, last)
         else:
             source = open_source(run.horizon.source, run.grid, clock.now())
+            reach = fetched.reach(run, source, clock.now())
             incoming = _pulled(run, source, first, last)
             came = Pushed(run, arrivals, lake, first, last)
-        frames = _merged(run, lake, clock, progress, account, incoming, source, came)
+        frames = _merged(run, lake, clock, progress, account, incoming, source, came, earlier)
         table, layout = names.table("bars", horizon), layout_of(run)
         written = lake.write(table, frames, keys, layout)
         lake.write(names.table("rejected", horizon), account.refused, keys, layout)
@@ -103,6 +106,9 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
             deleted = prune(run, arrivals, lake, clock.now().date())
         if account.incoming > account.unfinished and not account.kept.total():
             raise dg.Failure(_refusal(horizon, account), allow_retries=False)
+        if source is not None:
+            # Last: a run that ends before has not fetched, and what it lacked is not late when the next one brings it.
+            lake.write(names.table("fetched", horizon), [fetched.after(earlier, keys, reach)], [fetched.ALL], layout)
         result: dg.MaterializeResult[None] = dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.rows,
@@ -112,6 +118,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
                 "rows of bars that have not ended": account.unfinished,
                 "journals deleted": deleted,
                 **{f"rows {what}": count for what, count in account.kept.items()},
+                "rows that came late": account.late,
                 **{f"rejected: {reason}": count for reason, count in account.rejected.items()},
                 "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in account.notes) or "none"),
                 "sessions": f"{first} to {last}",
@@ -140,11 +147,12 @@ def _merged(
     incoming: Iterator[Arrival],
     source: Source | None,
     came: Pushed | None,
+    earlier: pl.DataFrame,
 ) -> Iterator[pl.DataFrame]:
     """What arrived, span by span, as rows of the bars table.
 
-    Each is validated, judged by the bars before it, adjusted from their factors, and revised against what is stored;
-    stored bars of the span that did not come again stay.
+    Each is validated, judged by the bars before it, adjusted from their factors, dated by what earlier runs fetched,
+    and revised against what is stored; stored bars of the span that did not come again stay.
     """
     table = names.table("bars", plan.horizon.name)
     stored = lake.scan(table).drop("partition") if lake.exists(table) else None
@@ -190,6 +198,9 @@ def _merged(
             account.notes.extend(judged.notes)
             newest = _before(plan, source, stored, start) if newest is None else newest
             good = adjust(good, source.actions(), plan.grid, newest)
+            good, late = fetched.dated(_cut(plan, good), earlier, existing, stored, clock.now())
+            good = good.drop("partition")
+            account.late += late
         account.refused.append(_cut(plan, rejected))
         merged, counts = revise(existing, good, clock.now())
         newest = _newest(merged if newest is None else pl.concat([newest, merged], how="diagonal"))

@@ -25,6 +25,7 @@ from assets.plan import Plan
 from assets.reports import Reports
 from conf.refreshing import Off
 from conf.schema import Horizon
+from defs import vacuuming
 from defs.alerting import tell_alerts
 from defs.automation import FOLLOWS, automated, follower
 from defs.deploying import deploy_champions
@@ -74,7 +75,7 @@ def build(
         assets += automated(plan, steps(plan, parts), clock.now(), goes_on=last_session is None)
         if not isinstance(plan.horizon.automation, Off):
             sensors += [follower(plan)] if plan.finer else [refresh(plan, horizons, parts), follower(plan)]
-            sensors.append(retrain(plan))
+            sensors += [retrain(plan), vacuuming.vacuums(plan)]
         jobs += [
             _job(name, "bars", ("bars",), priority(plan)),
             _job(name, "refresh", names.REFRESH, {FOLLOWS: name, **priority(plan)}),
@@ -121,6 +122,7 @@ def steps(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> list[dg.Asset
         deployment.build(plan),
         outcomes.build(plan),
         realized_drift.build(plan),
+        vacuuming.build(plan),
     ]
 
 

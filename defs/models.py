@@ -3,6 +3,7 @@
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ def models(overrides: Sequence[str]) -> int:
     """Print every bundle of each horizon: its role, what it learned from, how it scored, how it was judged."""
     from resources.registry import Registry
 
-    console = Console(highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     found = compose(with_all_horizons(overrides))
     shown = [name for name in found if name in asked(with_all_horizons(overrides))]
     registry = Registry(root_of(next(iter(found.values()))))

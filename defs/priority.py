@@ -15,6 +15,11 @@ def training_priority(plan: Plan) -> dict[str, str]:
     return {"dagster/priority": str(-plan.horizon.minutes)}
 
 
+def vacuum_priority() -> dict[str, str]:
+    """The tag of vacuums: they wait for everything else."""
+    return {"dagster/priority": str(-2 * MOST)}
+
+
 def deployment_priority() -> dict[str, str]:
     """The tag of deployments: they take seconds, and a champion waits for them."""
     return {"dagster/priority": str(2 * MOST)}

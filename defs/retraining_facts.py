@@ -34,7 +34,7 @@ def facts_of(
         sessions=_sessions(plan, lake),
         champion=champion.id if champion else None,
         champion_age=age,
-        trainings=_trainings(instance, plan, calendar),
+        trainings=_trainings(instance, plan, registry, calendar),
         drift=_drift(plan, lake, reports, calendar, champion.id) if champion else None,
         decay=_decay(plan, lake, reports, calendar, champion.id) if champion else None,
     )
@@ -69,12 +69,16 @@ def _sessions(plan: Plan, lake: Lake) -> int:
     return len(plan.grid.dates(first, last))
 
 
-def _trainings(instance: dg.DagsterInstance, plan: Plan, calendar: _Closed) -> list[Training]:
-    """Trainings that were asked for here, those by hand that made a model, and one by hand under way; newest first."""
+def _trainings(instance: dg.DagsterInstance, plan: Plan, registry: Registry, calendar: _Closed) -> list[Training]:
+    """Trainings that were asked for here, those that made a model, and one by hand under way; newest first.
+
+    A model that is there was trained, though somebody deleted its run from the instance: the registry says when.
+    """
     horizon = plan.horizon.name
     key = names.key(horizon, "model")
     runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=_tags(horizon)), limit=PAST)]
     again = {run.parent_run_id for run in runs}  # its process died, and Dagster started it once more
+    canceled = {run.run_id for run in runs if run.status == dg.DagsterRunStatus.CANCELED}
     found: dict[str, tuple[datetime, bool | None]] = {}
     for run in runs:
         if run.run_id not in again:
@@ -85,12 +89,16 @@ def _trainings(instance: dg.DagsterInstance, plan: Plan, calendar: _Closed) -> l
             told = record.asset_materialization.metadata.get(TRAINED_AT)
             at = float(told.value) if isinstance(told, dg.TimestampMetadataValue) else record.timestamp
             found[record.run_id] = (datetime.fromtimestamp(at, UTC), True)
+    for id in registry.bundles(horizon)[-PAST:]:
+        made = registry.provenance(horizon, id)
+        if "trained_at" in made and made.get("run", id) not in found:
+            found[made.get("run", id)] = (datetime.fromisoformat(made["trained_at"]), True)
     planned = instance.get_latest_planned_materialization_info(key)
     run_now = instance.get_run_by_id(planned.run_id) if planned else None
     if run_now is not None and not run_now.is_finished and run_now.run_id not in found:
         found[run_now.run_id] = (max([at for at, _ in found.values()], default=datetime.fromtimestamp(0, UTC)), None)
-    made = [Training(id, at, calendar.since(at), done) for id, (at, done) in found.items()]
-    return sorted(made, key=lambda one: (one.done is None, one.at), reverse=True)
+    trainings = [Training(id, at, calendar.since(at), done, id in canceled) for id, (at, done) in found.items()]
+    return sorted(trainings, key=lambda one: (one.done is None, one.at), reverse=True)
 
 
 def _tags(horizon: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ from resources.dagster_storage import instance
 from resources.inference import Inference, InferenceError, Predicted
 from resources.lake import Lake
 from resources.registry import Registry
+from resources.run_launcher import machine
 from resources.settings import OVERRIDES_VARIABLE
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -165,13 +166,13 @@ class Runner:
     def _job(self, what: str, *, partitioned: bool = False, span: tuple[str, str] | None = None) -> bool:
         name = names.job(self.outcome.horizon, what)
         job = self.graph.resolve_job_def(name)
-        tags = {}
+        tags = machine()
         if partitioned:
             if not self.keys:
                 self.outcome.failures.append("bars: none has ended yet, there is nothing to make")
                 return False
             first, last = span or (self.keys[0], self.keys[-1])
-            tags = {RANGE_START: first, RANGE_END: last}
+            tags |= {RANGE_START: first, RANGE_END: last}
         config: dict[str, Any] = {"loggers": {"display": {}}}
         if self.values:
             config["resources"] = {"settings": {"config": {"overrides": self.values}}}

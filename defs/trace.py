@@ -124,7 +124,7 @@ def _ledger(row: Mapping[str, Any], horizon: str, registry: Registry) -> dict[st
 
 def _provenance(id: str, horizon: str, registry: Registry) -> dict[str, Any]:
     try:
-        return registry.provenance(horizon, id)
+        return registry.provenance(horizon, id) or {"problem": "the bundle was copied here without its provenance"}
     except (OSError, ValueError) as error:
         return {"problem": f"where it came from cannot be read: {error}"}
 

@@ -26,12 +26,16 @@ class Policy:
 
 @dataclass(frozen=True)
 class Training:
-    """A training that began at `at`, so many closed sessions ago; done: None while it waits or runs."""
+    """A training that began at `at`, so many closed sessions ago; done: None while it waits or runs.
+
+    canceled: it is not done because somebody ended it, or the machine was shut down: nothing is wrong with it.
+    """
 
     id: str
     at: datetime
     sessions_ago: int
     done: bool | None
+    canceled: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ def decide(facts: Facts, policy: Policy, now: datetime) -> Decision:
         rest = f"{since} sessions after the last training, retraining.cooldown_sessions is {policy.cooldown_sessions}"
         return Decision(None, f"cools down: {rest}; meanwhile: {causes}")
     begun = [one for one in facts.trainings if now - one.at < DAY]
+    if (ended := next((one for one in begun if one.canceled), None)) is not None:
+        again = f"it is asked for again from {ended.at + DAY:%Y-%m-%d %H:%M} UTC"
+        return Decision(None, f"run {ended.id[:8]} was canceled: {again}, or train by hand; meanwhile: {causes}")
     if len(begun) >= policy.per_day:
         more = min(one.at for one in begun[: policy.per_day]) + DAY
         spent = f"{len(begun)} trainings in 24 hours, retraining.per_day is {policy.per_day}"
@@ -91,12 +98,12 @@ def decide(facts: Facts, policy: Policy, now: datetime) -> Decision:
 
 
 def failed_in_a_row(trainings: Sequence[Training]) -> list[Training]:
-    """The trainings that failed since the last one that succeeded, the newest first."""
+    """The trainings that failed since the last one that succeeded, the newest first; canceled ones did not fail."""
     found = []
     for one in trainings:
         if one.done:
             break
-        if one.done is False:
+        if one.done is False and not one.canceled:
             found.append(one)
     return found
 

@@ -155,8 +155,9 @@ class Registry:
         raise RegistryError(f"no bundle {start!r} of horizon {horizon!r}; {hint}")
 
     def provenance(self, horizon: str, id: str) -> dict[str, Any]:
-        """Where a bundle came from: what `write` was given."""
-        return json.loads((self.path(horizon, id) / PROVENANCE).read_text())
+        """Where a bundle came from: what `write` was given; nothing where the bundle was copied here without it."""
+        file = self.path(horizon, id) / PROVENANCE
+        return json.loads(file.read_text()) if file.is_file() else {}
 
     def bundles(self, horizon: str) -> list[str]:
         """Ids of the bundles of a horizon, oldest first."""

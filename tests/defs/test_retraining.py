@@ -185,6 +185,16 @@ def test_failures_stop_it_until_a_training_by_hand_succeeds(loop: Loop) -> None:
     assert decide(facts, policy_of(loop.plan), made.clock.now()).cause is None
 
 
+def test_a_model_whose_run_was_deleted_still_cools_down(loop: Loop) -> None:
+    made = loop.made
+    facts = (made._instance, loop.plan, made.lake, made.registry, loop.reports, made.clock.now())
+    before = facts_of(*facts).trainings
+    run = made.registry.provenance("5m", made.registry.bundles("5m")[-1])["run"]
+    made._instance.delete_run(run)
+    after = facts_of(*facts).trainings
+    assert [one for one in after if one.done] == [one for one in before if one.done]
+
+
 def test_while_one_trains_no_other_is_asked_for(loop: Loop) -> None:
     made = loop.made
     made.run("drift", keys=[loop.close(23, moved=3.0)])

@@ -58,7 +58,7 @@ def test_it_is_in_the_graph_with_its_jobs_and_its_sensors(configs: Path) -> None
         assert graph.resolve_job_def(names.job("30m", what)).name == f"{what}_30m"
     repository = graph.get_repository_def()
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert {"follow_30m", "retrain_30m", "refresh_5m", "tell_alerts"} <= sensors.keys()
+    assert {"follow_30m", "retrain_30m", "vacuum_30m", "refresh_5m", "tell_alerts"} <= sensors.keys()
     sensor = sensors["deploy_champions"]
     assert sensor.asset_selection is not None
     assert names.key("30m", "deployment") in sensor.asset_selection.resolve(repository.asset_graph)

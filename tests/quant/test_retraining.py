@@ -118,6 +118,17 @@ def test_failures_in_a_row_stop_it_and_a_success_by_hand_lets_it_go_on() -> None
     assert failed_in_a_row(by_hand) == []
 
 
+def test_a_canceled_training_is_no_failure_and_is_asked_for_again_a_day_later_whatever_the_budget() -> None:
+    ended = [
+        replace(trained(ago, False, f"{ago}{ago}{ago}{ago}{ago}{ago}{ago}{ago}-x"), canceled=True) for ago in range(4)
+    ]
+    known, policy = replace(CALM, drift=DRIFTED, trainings=[*ended, trained(30)]), replace(POLICY, per_day=9)
+    held = decide(known, policy, NOW)
+    assert (held.cause, held.stopped) == (None, False)
+    assert f"run 00000000 was canceled: it is asked for again from {NOW + DAY:%Y-%m-%d %H:%M} UTC" in held.why
+    assert decide(known, policy, NOW + DAY).cause == "drift"
+
+
 def trainings() -> st.SearchStrategy[list[Training]]:
     one = st.tuples(st.integers(0, 80), st.sampled_from([True, False, None]))
     return st.lists(one, max_size=6).map(
