@@ -7,14 +7,15 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
+from quant import manifest as manifests
 from quant import tensors
 from quant.bars import BarsError
 from quant.forest import Forest, ForestError, Name
@@ -29,12 +30,14 @@ from quant.recipe import NO_BARS, Recipe, RecipeError
 from quant.validate import validate
 
 FORMAT = "tenor-bundle-1"
-MANIFEST = "manifest.json"
+MANIFEST = manifests.MANIFEST
 FILES = ("model.txt", "forest.safetensors", "golden_bars.parquet", "golden.parquet")
 IDENTITY = ("content", "config", "source", "lock")  # digests that make the id
 NOVELTY = "novelty.safetensors"
 NOVELTY_TOLERANCE = 0.02  # of a golden novelty on another kind of device, whose factors differ in the last bits
 TOLERANCE = 1e-9  # of a prediction, relative to the scale of LightGBM's predictions
+
+T = TypeVar("T")
 
 
 class BundleError(ValueError):
@@ -197,7 +200,7 @@ class Bundle:
         self.novelty_of(X)
 
     def to_files(self) -> dict[str, bytes]:
-        """File name -> content; the manifest comes last and lists the SHA-256 of every other file."""
+        """File name -> content; the manifest comes last and lists the SHA-256 of every other file and of itself."""
         contents = (
             self.text.encode(),
             self.forest.dumps(),
@@ -208,7 +211,8 @@ class Bundle:
         files |= {_golden_of(name): parquet(bars) for name, bars in self.golden_others.items()}
         if self.novelty is not None and self.golden_novelty is not None:
             files[NOVELTY] = self.novelty.dumps(golden=self.golden_novelty)
-        manifest = {**self.manifest, "files": {name: _sha256(data) for name, data in files.items()}}
+        hashes = {name: _sha256(data) for name, data in files.items()}
+        manifest = {**self.manifest, manifests.FILES: {**hashes, MANIFEST: manifests.digest(self.manifest)}}
         return files | {MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode()}
 
     @classmethod
@@ -219,36 +223,37 @@ class Bundle:
         if missing := [name for name in (*FILES, MANIFEST) if name not in files]:
             raise BundleError(f"incomplete bundle, missing {', '.join(missing)}: it was not copied whole")
         try:
-            manifest = json.loads(files[MANIFEST])
-            digests, hashes = manifest["digests"], manifest.pop("files")
+            manifest, hashes = manifests.read(files[MANIFEST])
             recipe = _recipe(json.dumps(manifest["recipe"]))
             theirs = {name: _golden_of(name) for name in recipe.reads}
         except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
+            raise BundleError(f"{MANIFEST} is damaged: {error}") from error
         told = (NOVELTY,) if manifest.get("novelty") else ()
         for name in (*FILES, *theirs.values(), *told):
             if name not in files:
                 raise BundleError(f"incomplete bundle, missing {name}: it was not copied whole")
-            if hashes.get(name) != _sha256(files[name]):
+            if hashes.pop(name, None) != _sha256(files[name]):
                 raise BundleError(f"{name} is damaged: its SHA-256 is not the one in {MANIFEST}")
-        if manifest["id"] != identity(digests):
+        if hashes:
+            raise BundleError(f"{MANIFEST} is damaged: files: {', '.join(hashes)} belongs to nothing else that it says")
+        if manifest["id"] != identity(manifest["digests"]):
             raise BundleError(f"{MANIFEST} is damaged: id {manifest['id']} does not follow from its digests")
-        bars, golden = (pl.read_parquet(io.BytesIO(files[name])) for name in FILES[2:])
-        text = files["model.txt"].decode()
-        others = {name: pl.read_parquet(io.BytesIO(files[file])) for name, file in theirs.items()}
-        novelty = Novelty.loads(files[NOVELTY]) if told else None
-        golden_novelty = tensors.loads(files[NOVELTY])[0]["golden"] if told else None
-        return cls(
-            manifest,
-            recipe,
-            text,
-            Forest.loads(files["forest.safetensors"]),
-            bars,
-            golden,
-            others,
-            novelty,
-            golden_novelty,
-        )
+        text = _part("model.txt", files, bytes.decode)
+        forest = _part("forest.safetensors", files, Forest.loads)
+        bars = _part("golden_bars.parquet", files, _frame)
+        golden = _part("golden.parquet", files, _frame)
+        expected = {"symbol": pl.String(), "timestamp": pl.Datetime("us", "UTC"), "prediction": pl.Float64()}
+        expected |= dict.fromkeys(recipe.factors, pl.Float32())
+        if dict(golden.schema) != expected:
+            raise BundleError(f"golden.parquet is damaged: its columns are {dict(golden.schema)}, not {expected}")
+        others = {name: _part(file, files, _frame) for name, file in theirs.items()}
+        novelty = _part(NOVELTY, files, Novelty.loads) if told else None
+        golden_novelty = _part(NOVELTY, files, lambda data: tensors.loads(data)[0]["golden"]) if told else None
+        if novelty is not None and not set(novelty.columns) <= set(recipe.factors):
+            raise BundleError(f"{NOVELTY} is damaged: it is of other factors: {', '.join(novelty.columns)}")
+        if golden_novelty is not None and golden_novelty.shape != (golden.height,):
+            raise BundleError(f"{NOVELTY} is damaged: {golden_novelty.shape} numbers for {golden.height} golden rows")
+        return cls(manifest, recipe, text, forest, bars, golden, others, novelty, golden_novelty)
 
     def _valid(self, frame: pl.DataFrame, grid: Grid, columns: Collection[str], horizon: str = "") -> pl.DataFrame:
         what = f"bars of horizon {horizon}" if horizon else "bars"
@@ -303,6 +308,18 @@ def _known_format(manifest: bytes) -> None:
         raise BundleError(f"{MANIFEST} is damaged: {type(error).__name__} {error}") from error
     if found != FORMAT:
         raise BundleError(refusal("the bundle", found, FORMAT, "train again"))
+
+
+def _part(name: str, files: Mapping[str, bytes], read: Callable[[bytes], T]) -> T:
+    """Read a file whose hash is right; BundleError names it where its content is none."""
+    try:
+        return read(files[name])
+    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise BundleError(f"{name} is damaged: {type(error).__name__} {error}") from error
+
+
+def _frame(data: bytes) -> pl.DataFrame:
+    return pl.read_parquet(io.BytesIO(data))
 
 
 @lru_cache(8)

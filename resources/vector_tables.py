@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from psycopg2 import sql  # type: ignore[import-untyped]
+import psycopg2  # type: ignore[import-untyped]
+from psycopg2 import sql
 
 from resources.postgres import DatabaseError
 
 CHUNK = timedelta(days=90)  # of a hypertable, where the server has TimescaleDB
+GRAPH_BYTES = 900  # of HNSW's graph in memory, per state beside its numbers: 690 were measured
+MOST_MEMORY = 2 * 2**30  # for building it
 SESSIONS = "/sessions"  # what was written of each session; a horizon, which is a file's name, has no slash in it
 Index = Literal["none", "hnsw", "diskann"]
 
@@ -90,26 +93,51 @@ def set_index(cursor: Any, builder: Any, kind: Index) -> bool:
             "vectors.index is diskann, and the database server has no pgvectorscale: install its `vectorscale` "
             "extension there, or write vectors.index=hnsw"
         )
-    name = f"{builder.table_name}_embedding_idx"
-    cursor.execute(
-        "SELECT method.amname FROM pg_class JOIN pg_am AS method ON method.oid = relam "
-        "WHERE pg_class.oid = to_regclass(%s)",
-        (f'"{name}"',),
-    )
-    if (cursor.fetchone() or ("none",))[0] == kind:
+    if indexed_by(cursor, builder.table_name) == kind:
         return False
     cursor.execute(builder.drop_embedding_index_query())
     if kind == "hnsw":
-        # A graph that outgrows this memory is built on disk, ten times slower.
-        cursor.execute("SET LOCAL maintenance_work_mem = '1GB'")
-        cursor.execute(builder.create_embedding_index_query(timescale.HNSWIndex(), lambda: 0))
+        _build_hnsw(cursor, builder.table_name, builder.create_embedding_index_query(timescale.HNSWIndex(), lambda: 0))
     elif kind == "diskann":  # timescale-vector's own statement is of an older vectorscale, which knew the cosine only
         cursor.execute(
             sql.SQL("CREATE INDEX {} ON {} USING diskann (embedding vector_l2_ops)").format(
-                sql.Identifier(name), sql.Identifier(builder.table_name)
+                sql.Identifier(_index_of(builder.table_name)), sql.Identifier(builder.table_name)
             )
         )
     return True
+
+
+def indexed_by(cursor: Any, table: str) -> str:
+    """The kind of index that the table's vectors have, "none" where they have none."""
+    cursor.execute(
+        "SELECT method.amname FROM pg_class JOIN pg_am AS method ON method.oid = relam "
+        "WHERE pg_class.oid = to_regclass(%s)",
+        (f'"{_index_of(table)}"',),
+    )
+    return str((cursor.fetchone() or ("none",))[0])
+
+
+def _index_of(table: str) -> str:
+    return f"{table}_embedding_idx"
+
+
+def _build_hnsw(cursor: Any, table: str, statement: str) -> None:
+    """Build the graph in memory, by several processes where the server has shared memory for it.
+
+    A graph that outgrows maintenance_work_mem is built on disk, ten times slower.
+    """
+    cursor.execute(sql.SQL("SELECT count(*), max(vector_dims(embedding)) FROM {}").format(sql.Identifier(table)))
+    rows, dimensions = cursor.fetchone()
+    needed = rows * (4 * (dimensions or 0) + GRAPH_BYTES)
+    cursor.execute(f"SET LOCAL maintenance_work_mem = '{min(max(64 * 2**20, needed), MOST_MEMORY) // 1024}kB'")
+    cursor.execute("SAVEPOINT alone")
+    try:
+        cursor.execute(statement)
+    except (psycopg2.errors.DiskFull, psycopg2.errors.OutOfMemory):
+        # Processes share the graph through /dev/shm, of which a container has 64 MB unless it is given more.
+        cursor.execute("ROLLBACK TO SAVEPOINT alone")
+        cursor.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        cursor.execute(statement)
 
 
 def _less(text: str, pattern: str) -> str:

@@ -17,6 +17,7 @@ from quant.states import KEYS, States
 from resources.database import Database
 from resources.vector_ids import timestamps
 from resources.vector_rows import COLUMNS, checked, copied, digests
+from resources.vector_search import search
 from resources.vector_sessions import account, delete, written
 from resources.vector_tables import SESSIONS, Index, client, create, create_account, describe, described, set_index
 
@@ -91,27 +92,28 @@ class Vectors:
         """The stored bars known at `before` that are nearest to `vector` (Euclidean), nearest first.
 
         `symbol`, [start, end) of the bars, and the least `coverage` narrow the search. Exact unless `index` was
-        called: 0.3 s for a million vectors of 64 numbers. NoVectors if the table has none yet, ValueError if `vector`
-        is of another length.
+        called, and then still where fewer than some 50,000 states are wanted. NoVectors if the table has none yet,
+        ValueError if `vector` is of another length.
         """
         from timescale_vector import client as timescale
 
-        columns = self.columns(table)
-        if len(vector) != len(columns):
-            raise ValueError(
-                f"the vector has {len(vector)} numbers, those of {table} have {len(columns)}: {', '.join(columns)}"
-            )
-        with closing(client(self._url, table, len(columns))) as searched:
-            found = searched.search(
+        with self._connect() as connection, connection.cursor() as cursor:
+            columns = _columns(cursor, table)
+            if len(vector) != len(columns):
+                raise ValueError(
+                    f"the vector has {len(vector)} numbers, those of {table} have {len(columns)}: {', '.join(columns)}"
+                )
+            found = search(
+                self._url,
+                cursor,
+                table,
                 [float(number) for number in vector],
+                before=before,
                 limit=int(limit),
-                filter={"symbol": symbol} if symbol is not None else None,
-                predicates=timescale.Predicates(("known_at", "<=", before), ("coverage", ">=", float(coverage))),
-                uuid_time_filter=timescale.UUIDTimeRange(start, end) if start or end else None,
-                # An index alone would look at a few neighbours and then filter most of them away.
-                query_params=timescale.QueryParams(
-                    {"hnsw.iterative_scan": "strict_order", "hnsw.max_scan_tuples": 2**31 - 1}
-                ),
+                symbol=symbol,
+                start=start,
+                end=end,
+                coverage=coverage,
             )
         keys = _keys((row[timescale.SEARCH_RESULT_ID_IDX], row[timescale.SEARCH_RESULT_METADATA_IDX]) for row in found)
         distance = [row[timescale.SEARCH_RESULT_DISTANCE_IDX] for row in found]

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -12,9 +13,11 @@ import psycopg2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from timescale_vector import client as timescale
 from timescale_vector.client import uuid_from_time
 
 from quant.states import KEYS, States
+from resources import vector_search
 from resources.database import Database
 from resources.postgres import DatabaseError
 from resources.vector_ids import ids, timestamps
@@ -23,6 +26,7 @@ from resources.vectors import NoVectors, Stored, Vectors
 
 START = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
 END = START + timedelta(days=1)
+FAR = START + timedelta(days=9)
 SESSION = 20
 SYMBOLS = ("AAPL", "BRK.B", "Ünï,\"code'", "SPY")
 
@@ -262,6 +266,57 @@ def test_an_index_returns_as_many_as_asked_for_under_a_narrow_filter(vectors: Ve
     wanted = rows.filter((pl.col("known_at") <= before) & (pl.col("symbol") == "SPY"))
     result = vectors.search("indexed", query, before=before, limit=5, symbol="SPY")
     assert found(result) == nearest(wanted, query, 5)
+
+
+def explained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The settings of each search that is sent, in order."""
+    sent: list[dict[str, str]] = []
+    make = timescale.QueryParams.__init__
+    monkeypatch.setattr(
+        timescale.QueryParams, "__init__", lambda self, given: (sent.append(given), make(self, given))[1]
+    )
+    return sent
+
+
+def test_where_many_are_wanted_the_index_is_asked_and_where_few_are_all_are_compared(
+    vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = bars(500)
+    write(vectors, "chosen", rows, 500)
+    vectors.index("chosen", "hnsw")
+    with psycopg2.connect(vectors._database.url("vectors")) as connection, connection.cursor() as cursor:
+        cursor.execute("ANALYZE chosen")  # as the server does by itself within a minute
+    connection.close()
+    sent = explained(monkeypatch)
+    query, early = rows["vector"][-1].to_list(), START + timedelta(minutes=30)
+    monkeypatch.setattr(vector_search, "FEW", 1000)
+    ways = {True: vector_search.INDEXED, False: vector_search.EXACT}
+    asked: list[tuple[bool, dict[str, Any]]] = [
+        (True, {"before": FAR}),
+        (False, {"before": FAR, "symbol": "SPY"}),
+        (False, {"before": early}),
+        (False, {"before": FAR, "end": early}),
+        (False, {"before": FAR, "start": START + timedelta(minutes=5 * 490)}),
+    ]
+    for indexed, narrowed in asked:
+        vectors.search("chosen", query, limit=5, **narrowed)
+        assert sent[-1] == ways[indexed], narrowed
+    assert len(sent) == len(asked)
+
+
+def test_an_index_that_found_too_few_is_not_believed(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = bars(500)
+    write(vectors, "short", rows, 500)
+    vectors.index("short", "hnsw")
+    monkeypatch.setattr(vector_search, "FEW", 0)
+    lazy = {"hnsw.max_scan_tuples": "1", "enable_sort": "off"}  # the planner has no other way to the order asked for
+    monkeypatch.setattr(vector_search, "INDEXED", vector_search.INDEXED | lazy)
+    sent = explained(monkeypatch)
+    query, before = rows["vector"][-1].to_list(), START + timedelta(minutes=30)
+    wanted = rows.filter((pl.col("known_at") <= before) & (pl.col("symbol") == "SPY"))
+    result = vectors.search("short", query, before=before, limit=5, symbol="SPY")
+    assert found(result) == nearest(wanted, query, 5)
+    assert sent == [vector_search.INDEXED, vector_search.EXACT]
 
 
 def test_an_index_that_the_server_lacks_is_refused(vectors: Vectors) -> None:
