@@ -16,7 +16,7 @@ from defs.alert_facts import World, checks_failed, data_late, known, retraining_
 from resources.alert_channels import ChannelError, channels
 from resources.alert_rules import TITLES, Fact, Held, Message, decide
 from resources.alerts import AlertState, Memory, deliver, queued
-from resources.clock import Clock, SystemClock
+from resources.clock import Clock, clock_of_environment
 from resources.lake import Lake
 from resources.registry import Registry
 
@@ -137,7 +137,7 @@ def alerts(words: Sequence[str]) -> int:
 
 def _test(found: Mapping[str, Horizon], root: Path) -> int:
     """Send one message through every channel of every horizon's alerts; 1 where one fails, or there is none."""
-    now, status, sent = SystemClock().now(), 0, 0
+    now, status, sent = clock_of_environment().now(), 0, 0
     for rules, names in _alike({name: horizon.alerts for name, horizon in found.items()}):
         why = "this is only a test of the channel (tenor alerts test); nothing is wrong"
         items = tuple(Held("run_failed", name, "test", now, None, why, None) for name in names)

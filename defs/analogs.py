@@ -23,13 +23,13 @@ EXAMPLE = "tenor analogs horizon=5m symbol=SYM00 at=2024-03-01T15:00 k=10"
 def analogs(words: Sequence[str]) -> int:
     """Print the nearest past states of a symbol, or of the market, as of a time, with what followed them."""
     from resources import analogs as search
-    from resources.clock import SystemClock
+    from resources.clock import clock_of_environment
     from resources.database import Database
     from resources.lake import Lake
     from resources.vectors import Vectors
 
     ours, horizon = _words([word for word in words if word != "--json"])
-    at = _instant(ours["at"]) if "at" in ours else SystemClock().now()
+    at = _instant(ours["at"]) if "at" in ours else clock_of_environment().now()
     k = _count(ours.get("k", "10"))
     root = root_of(horizon)
     database = Database(root)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from quant.bundle import MANIFEST, Bundle, BundleError
-from resources.clock import Clock, SystemClock
+from resources.clock import Clock, clock_of_environment
 
 PROVENANCE, JUDGEMENT = "provenance.json", "judgement.json"
 JUDGED = "judged"
@@ -83,7 +83,7 @@ class Registry:
 
     def __init__(self, root: Path, clock: Clock | None = None) -> None:
         self._root = Path(root) / "registry"
-        self._clock = clock or SystemClock()
+        self._clock = clock or clock_of_environment()
 
     def horizons(self) -> list[str]:
         """Horizons that have a bundle or a ledger."""

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from conf.options import Options
-from resources.clock import Clock, SystemClock
+from resources.clock import Clock, clock_of_environment
 from serving import analogs, data, openapi, predict, problems, routes, stream, v2
 from serving import options as written
 from serving.guard import Guard
@@ -39,10 +39,10 @@ def create_app(
 
     horizons: names answered with 503 instead of 404 before their first bundle; others appear with their
     folder in the registry. options: None: what conf/serving/local.yaml states. keys: None: this machine is let in
-    without one, and no other.
+    without one, and no other. clock: None: the one that the environment names, so that a service is replayed too.
     """
     store = Path(store_root).resolve()
-    parts = build(store, tuple(horizons), options or written.read(), keys, clock or SystemClock())
+    parts = build(store, tuple(horizons), options or written.read(), keys, clock or clock_of_environment())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -6,14 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from quant.bundle import Bundle
+from resources.clock import VARIABLE, FileClock
 from resources.inference import Inference
 from resources.registry import Registry
+from serving.app import create_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +127,13 @@ def test_the_process_serves_logs_in_json_and_stops_cleanly(
     assert request["milliseconds"] > 0
     assert request["correlation_id"]
     assert any(line["event"] == "a bundle serves" and line["bundle"] == bundles[0].id for line in lines)
+
+
+def test_a_replayed_service_and_its_ledger_have_the_time_of_the_replay(
+    registry: Registry, bundles: list[Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = datetime(2024, 1, 2, 15, 30, tzinfo=UTC)
+    FileClock(tmp_path / "clock").set(then)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "clock"))
+    assert create_app(tmp_path).state.clock.now() == then
+    assert Registry(tmp_path).promote("5m", bundles[1].id, "better").at == then
