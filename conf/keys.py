@@ -38,7 +38,8 @@ def kinds(path: Key) -> list[str]:
 def meant(path: Key, kind: str | None = None) -> str | None:
     """The full key that a misspelt one most likely means: a sibling, or the same name elsewhere."""
     *parents, name = path
-    close = nearest(str(name), siblings(path, kind))
+    chosen = [] if parents else ["horizon"]  # a word of the command line, which no config has
+    close = nearest(str(name), [*siblings(path, kind), *chosen])
     if close:
         return dotted([*parents, close])
     named = {key.split(".")[-1]: key for key in _paths([Horizon])}

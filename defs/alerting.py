@@ -11,6 +11,8 @@ from assets.plan import Plan
 from assets.reports import Reports
 from conf.alerting import Alerts
 from conf.compose import compose
+from conf.errors import ConfigError
+from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.alert_facts import World, checks_failed, data_late, known, retraining_stopped, runs_failed, services_stale
 from resources.alert_channels import ChannelError, channels
@@ -114,6 +116,8 @@ def alerts(words: Sequence[str]) -> int:
     from defs.look import root_of, with_all_horizons
 
     overrides = [word for word in words if word != "test"]
+    if unknown := next((word for word in overrides if "=" not in word), None):
+        raise ConfigError(COMMAND_LINE, f"alerts knows no {unknown}", fix="Write tenor alerts, or tenor alerts test")
     found = compose(with_all_horizons(overrides))
     root = root_of(next(iter(found.values())))
     if "test" in words:

@@ -29,7 +29,8 @@ def print_summary(console: Console, outcomes: Sequence["Outcome"], *, seconds: f
     for outcome in outcomes:
         counts = [_rows(outcome, step) for step in STEPS[:4]]
         rows.add_row(outcome.horizon, *counts, _rejected(outcome), _rows(outcome, "model"))
-    console.print(rows)
+    if any(outcome.metadata for outcome in outcomes):
+        console.print(rows)
     for outcome in outcomes:
         _print_rejections(console, outcome)
         _print_warnings(console, outcome)

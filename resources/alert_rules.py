@@ -166,6 +166,8 @@ def _sorted(items: Iterable[Held]) -> tuple[Held, ...]:
 def _line(item: Held, state: State, at: datetime) -> str:
     since = f"since {item.since:%Y-%m-%d %H:%M} UTC"
     if state == "resolved":
-        since = f"was {since}, until {item.ended or at:%H:%M}"
+        ended = item.ended or at
+        day = "" if ended.date() == item.since.date() else f"{ended:%Y-%m-%d} "
+        since = f"was wrong from {item.since:%Y-%m-%d %H:%M} to {day}{ended:%H:%M} UTC"
     link = f"  {item.link}" if item.link else ""
     return f"{item.horizon} {item.what}: {item.why} ({since}){link}"

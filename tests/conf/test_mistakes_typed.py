@@ -21,6 +21,7 @@ Mistake = Callable[..., str]
         ("num_leaves=63", "num_leaves (63) & model.num_leaves?"),
         ("modle.num_leaves=63", "modle & model?"),
         ("sorce=parquet", "sorce (parquet) & source?"),
+        ("horizn=5m", "horizn (5m) & horizon?"),
         ("bars.form=1m", "bars.form (1m) & bars.from?"),
         ("~model.num_leavs", "~model.num_leavs & model.num_leaves?"),
         ("label.bar=6", "label.bar is 6 & bars?"),

@@ -98,7 +98,7 @@ def test_many_of_a_kind_are_one_message_even_where_they_begin_within_the_wait() 
     assert [(message.state, len(message.items)) for message in over] == [("resolved", 3)]
     assert held == []
     assert over[0].text.splitlines()[0] == (
-        "1d bars: 1d is late (was since 2024-03-04 15:01 UTC, until 15:10)  http://127.0.0.1:3000/runs/1"
+        "1d bars: 1d is late (was wrong from 2024-03-04 15:01 to 15:10 UTC)  http://127.0.0.1:3000/runs/1"
     )
 
 
