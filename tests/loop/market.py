@@ -2,22 +2,28 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import polars as pl
 
 from quant.grid import CalendarSpec, Grid
-from resources.sources.synthetic import SyntheticSource
+from resources.sources import synthetic
 
 GRID = Grid(CalendarSpec("XNYS"), "5m")
 
 
-def bars(first: date, sessions: int, symbols: int = 4, seed: int = 3) -> pl.DataFrame:
-    """Five-minute bars of a made-up market: symbol, timestamp, open, high, low, close, volume."""
-    source = SyntheticSource(
-        GRID, seed=seed, start=first, sessions=sessions, symbols=symbols, signal_ic=0.05, gap_rate=0.002, splits=0
-    )
-    span = datetime(1990, 1, 2, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC)
-    return pl.concat(list(source.bars(*span, None))).drop("source")
+def bars(first: date, sessions: int, symbols: int = 4, seed: int = 3, grid: Grid = GRID) -> pl.DataFrame:
+    """Bars of a made-up market that never changes: symbol, timestamp, open, high, low, close, volume."""
+    # The source's own market has turbulent spells, each a change of regime.
+    with patch.dict(synthetic.STAY, calm=1.0):
+        synthetic._market.cache_clear()
+        source = synthetic.SyntheticSource(
+            grid, seed=seed, start=first, sessions=sessions, symbols=symbols, signal_ic=0.05, gap_rate=0.002, splits=0
+        )
+        span = datetime(1990, 1, 2, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC)
+        made = pl.concat(list(source.bars(*span, None))).drop("source")
+        synthetic._market.cache_clear()
+    return made
 
 
 def turbulent(market: pl.DataFrame, since: date) -> pl.DataFrame:

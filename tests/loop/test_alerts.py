@@ -2,24 +2,39 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
 from resources.alerts import AlertState
-from tests.loop.test_month import HISTORY, Month, month  # noqa: F401
+from tests.assets.conftest import FEW
+from tests.loop.market import GRID, Vendor, bars
+from tests.loop.replay import Replay, replayed
+
+HISTORY = 5
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def told(month: Month) -> list[tuple[str, str, tuple[str, ...]]]:  # noqa: F811
+@pytest.fixture
+def month(tmp_path: Path, configs: Path) -> Iterator[Replay]:
+    vendor = Vendor(tmp_path / "vendor", bars(date(2021, 11, 1), HISTORY + 3))
+    words = ["horizon=5m,30m", *FEW, "vectors.window=20", "drift.window_sessions=2"]
+    now = GRID.sessions(vendor.sessions[HISTORY - 1], vendor.sessions[HISTORY - 1])[0].close + timedelta(days=1)
+    with replayed(tmp_path, configs, words, vendor, HISTORY, now) as replay:
+        yield replay
+
+
+def told(month: Replay) -> list[tuple[str, str, tuple[str, ...]]]:
     """Kind, state and horizons of every message so far."""
     file = month.root / "alerts" / "log.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [(one["kind"], one["state"], tuple(sorted({item["horizon"] for item in one["items"]}))) for one in lines]
 
 
-def test_a_source_that_dies_and_comes_back_is_told_once_each_way(month: Month) -> None:  # noqa: F811
+def test_a_source_that_dies_and_comes_back_is_told_once_each_way(month: Replay) -> None:
     days = month.vendor.sessions
     month.daemon.settle()
     month.vendor.send(days[HISTORY])
