@@ -1,7 +1,9 @@
 """How often the drift check fails: falsely, on a market that does not change, and in 2020, on one that did.
 
-bench/drift.py rate [--seeds 40] [--rate 0.05]       the made-up market: alarms over seeds × sessions, with their band
-bench/drift.py indices                               hourly indices: 2020 by a model of up to 2019, 2019 by one of 2018
+bench/drift.py rate [--seeds 40] [--rate 0.05]       made-up markets with and without spells of turbulence: alarms over
+                                                     seeds × windows, against the law that their number has
+bench/drift.py indices [--windows 1 2 5]             hourly indices: 2020 by a model of up to 2019, 2019 by one of 2018,
+                                                     with windows of so many sessions
 """
 
 import argparse
@@ -9,13 +11,14 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,57 +29,114 @@ from assets.plan import Plan
 from conf.compose import compose
 from defs.graph import build
 from quant.drift import calibrate, compare, judge
+from quant.false_alarms import band, law, rate_of, total
 from quant.universe import session_of
 from resources.clock import FixedClock
 from resources.lake import Lake
 from resources.settings import OVERRIDES_VARIABLE
 from resources.sources import open_source
+from resources.sources.synthetic import CALM, STAY, _market, _regimes
 
-WARM = 70  # sessions that the look-back of the factors takes
 TRAINED, AFTER = 300, 130  # sessions
+LOOK_BACK = 68  # sessions that the factors' takes
+SESSIONS = 70 + TRAINED + AFTER
+SYMBOLS = 12
 WINDOW = 5
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 FILE = "dev_idx_1h_snowguru.parquet"
 LATEST = ["model.valid_share=0.05", "model.test_share=0.02", "folds.count=3"]  # so that training reaches the year's end
 
 
 def rate(seeds: int, asked: float, columns: int) -> None:
-    """Alarms of the check on windows after training, none of which is another market's: seed by seed, then all."""
-    shares, several = [], []
+    """Alarms on windows after training, side by side, so that those of a market share nothing but itself."""
+    independent, several = TRAINED // WINDOW, AFTER // WINDOW
+    print(f"asked {asked:.4f}, promised {rate_of(independent, asked)[0]:.4f}")
+    alike = total([law(several, independent, asked)] * seeds)
+    seen(alarms(seeds, asked, columns, spells=False), several, "without spells of turbulence", alike, "beta-binomial")
+    found = alarms(seeds, asked, columns, spells=True)
+    all_ = by_spells_alone(chains(20_000), asked)
+    drawn = np.random.default_rng(1).choice(all_, (20_000, seeds)).sum(axis=1)
+    chances = np.bincount(drawn, minlength=several * seeds + 1) / len(drawn)
+    seen(found, several, "with spells of some ten sessions", chances, "a check's that sees nothing but spells")
+    # Which spells these markets happen to have: what that check makes of them, and the rest once that is taken out.
+    alone = by_spells_alone(np.array([_regimes(draws(seed)) for seed in range(seeds)]) > CALM, asked)
+    slope = np.cov(found, alone)[0, 1] / alone.var(ddof=1)
+    rest = (found - slope * (alone - all_.mean())) / several
+    print(
+        f"that check fails in {all_.mean() / several:.4f} of windows of all such markets, in "
+        f"{alone.mean() / several:.4f} of these (correlation by market {np.corrcoef(found, alone)[0, 1]:.2f}); with "
+        f"their luck taken out, the real one in {rest.mean():.4f} ± {rest.std(ddof=1) / np.sqrt(seeds):.4f}"
+    )
+
+
+def alarms(seeds: int, asked: float, columns: int, spells: bool) -> Counts:
+    """How many of its windows fail, a market each."""
+    found = []
     for seed in range(seeds):
-        frame = market(seed, columns)
+        frame = market(seed, columns, spells)
         days = frame["session"].unique().sort()
         learned = frame.filter(pl.col("session") <= days[TRAINED - 1])
         factors = [name for name in frame.columns if name not in ("timestamp", "symbol", "session")]
         how = {"method": "wasserstein", "sample_rows": 2000}
         made = calibrate(learned, factors, window_sessions=WINDOW, windows=200, **how)
-        # Side by side, so that the alarms of a seed share nothing but its market.
-        firsts = range(TRAINED, min(len(days), TRAINED + AFTER) - WINDOW + 1, WINDOW)
-        failed = []
-        for first in firsts:
+        failed = 0
+        for first in range(TRAINED, TRAINED + AFTER - WINDOW + 1, WINDOW):
             now = frame.filter(pl.col("session").is_between(days[first], days[first + WINDOW - 1]))
-            found = judge(compare(now, learned, factors, **how), made, rate=asked, share=0.3)
-            failed.append(found.drifted)
-        shares.append(np.mean(failed))
-        several.append(len(failed))
-        print(f"seed {seed:3}: {sum(failed)} of {len(failed)} windows, promised {found.rate:.4f}", flush=True)
-    trials, alarms = sum(several), round(float(np.dot(shares, several)))
-    error = float(np.std(shares, ddof=1) / np.sqrt(seeds))
-    # Windows of a seed share its calibration and its spells: they are worth fewer independent ones.
-    alone = found.rate * (1 - found.rate) / trials
-    worth = trials * min(1.0, alone / error**2) if error > 0 else trials
-    low, high = np.array(stats.binom.interval(0.95, round(worth), found.rate)) / worth
-    print(f"asked {asked:.4f}, promised {found.rate:.4f}, seen {alarms / trials:.4f} ± {error:.4f} (seeds as clusters)")
-    print(f"{alarms} alarms of {trials} windows, which are worth {worth:.0f} independent ones; 95 % of binomial draws")
-    where = "inside" if low <= alarms / trials <= high else "OUTSIDE"
-    print(f"at the promised rate lie in {low:.4f} .. {high:.4f}: {where}")
+            failed += judge(compare(now, learned, factors, **how), made, rate=asked, share=0.3).drifted
+        found.append(failed)
+        print(f"  seed {seed:3}: {failed} of {AFTER // WINDOW} windows", flush=True)
+    return np.array(found)
 
 
-def market(seed: int, columns: int) -> pl.DataFrame:
+def seen(found: Counts, several: int, where: str, chances: Floats, whose: str) -> None:
+    error = found.std(ddof=1) / several / np.sqrt(len(found))
+    low, high = band(chances, 0.99)
+    side = "inside" if low <= found.sum() <= high else "OUTSIDE"
+    print(
+        f"{where}: {found.sum()} of {len(found) * several} windows fail, {found.mean() / several:.4f} ± {error:.4f} "
+        f"(markets as clusters); 99 % of {whose} law: {low} to {high}: {side}",
+        flush=True,
+    )
+
+
+def by_spells_alone(turbulent: npt.NDArray[np.bool_], asked: float) -> Counts:
+    """Alarms [markets] of a check whose statistic is how much of a window is turbulent [markets, sessions].
+
+    Its level is set as the real one's is. A little noise, the same in every market, parts what would be equal.
+    """
+    shown = turbulent[:, LOOK_BACK : LOOK_BACK + TRAINED + AFTER]
+    shown = shown + 0.3 * np.random.default_rng(2).normal(size=shown.shape)
+    found = np.lib.stride_tricks.sliding_window_view(shown, WINDOW, axis=1).sum(axis=2)
+    firsts = np.unique(np.linspace(0, TRAINED - WINDOW, 200).round().astype(int))
+    over = int(rate_of(TRAINED // WINDOW, asked)[1] * len(firsts) / (TRAINED // WINDOW))
+    level = np.sort(found[:, firsts], axis=1)[:, [len(firsts) - 1 - over]]
+    return (found[:, TRAINED::WINDOW] > level).sum(axis=1)
+
+
+def chains(markets: int) -> npt.NDArray[np.bool_]:
+    """The made-up market's regimes, turbulent or not [markets, sessions], calm at first."""
+    random, state = np.random.default_rng(3), np.zeros(markets, bool)
+    found = np.empty((markets, SESSIONS), bool)
+    for session in range(SESSIONS):
+        state ^= random.random(markets) >= np.where(state, STAY["turbulent"], STAY["calm"])
+        found[:, session] = state
+    return found
+
+
+def draws(seed: int) -> list[np.random.Generator]:
+    """Of each session of `market`, as its source makes them."""
+    return [np.random.default_rng([seed + 1000, SYMBOLS, session]) for session in range(SESSIONS)]
+
+
+def market(seed: int, columns: int, spells: bool) -> pl.DataFrame:
     """Rows of some factors of the made-up hourly market, with their session, from where all have their look-back."""
-    words = ["horizon=1h", f"source.seed={seed + 1000}", "source.symbols=12", "source.splits=0"]
-    plan = Plan(compose([*words, f"source.sessions={WARM + TRAINED + AFTER}"])["1h"])
+    words = ["horizon=1h", f"source.seed={seed + 1000}", f"source.symbols={SYMBOLS}", "source.splits=0"]
+    plan = Plan(compose([*words, f"source.sessions={SESSIONS}"])["1h"])
     source = open_source(plan.horizon.source, plan.grid, datetime(2040, 1, 1, tzinfo=UTC))
-    bars = pl.concat(source.bars(datetime(2000, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC), None))
+    _market.cache_clear()  # it does not know how long regimes stay
+    with patch.dict(STAY, {} if spells else {"calm": 1.0}):
+        bars = pl.concat(source.bars(datetime(2000, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC), None))
     bars = bars.with_columns(known_at="timestamp", price_factor=pl.lit(1.0), volume_factor=pl.lit(1.0))
     recipe = plan.recipe(tuple(bars["symbol"].unique().sort()), None)
     keys, X = recipe.rows(bars.sort("timestamp", "symbol"))
@@ -86,19 +146,19 @@ def market(seed: int, columns: int) -> pl.DataFrame:
     return frame.with_columns(session_of(frame["timestamp"], plan.grid))
 
 
-def indices(years: Sequence[int]) -> None:
-    """The check, session by session, in each of the years."""
+def indices(years: Sequence[int], windows: Sequence[int]) -> None:
+    """The check, session by session, in each of the years, with windows of so many sessions."""
     folder = os.environ.get("TENOR_MARKET_DATA")
     if not folder:
         sys.exit("set TENOR_MARKET_DATA to the folder of real market data")
     for year in years:
         with tempfile.TemporaryDirectory() as root:
-            rows = replayed(Path(root), Path(folder) / FILE, year)
-        told(year, rows)
+            for window, rows in replayed(Path(root), Path(folder) / FILE, year, windows):
+                told(year, window, rows)
 
 
-def replayed(root: Path, file: Path, year: int) -> pl.DataFrame:
-    """One row a session of `year`, by a model that learned until the end of the year before."""
+def replayed(root: Path, file: Path, year: int, windows: Sequence[int]) -> Iterator[tuple[int, pl.DataFrame]]:
+    """What drift says of the sessions of `year`, by a model that learned until the end of the year before."""
     words = [
         "horizon=1h", "calendar=us_index_cfd", "source=parquet", f"source.path='{file}'", "source.volume=null",
         "universe=all", f"store.root='{root}'", *LATEST,
@@ -106,8 +166,8 @@ def replayed(root: Path, file: Path, year: int) -> pl.DataFrame:
     clock = FixedClock(datetime(year, 1, 1, tzinfo=UTC))
     instance = dg.DagsterInstance.ephemeral()
 
-    def run(end: int, *steps: str) -> None:
-        given = [*words, f"source.end={end}-12-31"]
+    def run(end: int, *steps: str, window: int = WINDOW) -> None:
+        given = [*words, f"source.end={end}-12-31", f"drift.window_sessions={window}"]
         os.environ[OVERRIDES_VARIABLE] = shlex.join(given)
         horizons = compose(given)
         graph = build(horizons, clock=clock)
@@ -128,15 +188,21 @@ def replayed(root: Path, file: Path, year: int) -> pl.DataFrame:
 
     run(year - 1, "bars", "features", "factors", "model")
     clock.set(datetime(year + 1, 1, 1, tzinfo=UTC))
-    run(year, "bars", "features", "factors", "drift")
-    return Lake(f"{root}/lake").scan("drift/1h").collect()
+    run(year, "bars", "features", "factors")
+    for window in windows:
+        run(year, "drift", window=window)
+        yield window, Lake(f"{root}/lake").scan("drift/1h").collect()
 
 
-def told(year: int, rows: pl.DataFrame) -> None:
+def told(year: int, window: int, rows: pl.DataFrame) -> None:
     whole = rows.unique("session").sort("session")
     failed = whole.filter("failed")["session"].to_list()
-    promised, windows = whole["rate"][0], whole["independent"][0]
-    print(f"{year}: {len(failed)} of {whole.height} sessions fail; {windows} windows promise {promised:.4f} at best")
+    promised, calibrated = whole["rate"][0], whole["independent"][0]
+    print(
+        f"{year}, windows of {window}: {len(failed)} of {whole.height} sessions fail; {calibrated} windows of training "
+        f"promise {promised:.4f}",
+        flush=True,
+    )
     for first, last in spells(failed, whole["session"].to_list()):
         inside = rows.filter(pl.col("session").is_between(first, last), "drifted")
         worst = inside.group_by("column").len().sort("len", "column", descending=[True, False])["column"].head(4)
@@ -162,8 +228,9 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--years", type=int, nargs="+", default=[2019, 2020])
+    parser.add_argument("--windows", type=int, nargs="+", default=[1, 2, WINDOW])
     given = parser.parse_args()
     if given.what == "rate":
         rate(given.seeds, given.rate, given.columns)
     else:
-        indices(given.years)
+        indices(given.years, given.windows)
