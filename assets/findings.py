@@ -11,7 +11,7 @@ from assets.costs import framed, task_of, terms
 from assets.dataset import Dataset
 from assets.learning import HELD_OUT
 from assets.plan import Plan
-from quant.abstaining import THRESHOLDS, coverage
+from quant.abstaining import THRESHOLDS, coverage, signals
 from quant.breakdown import by_sections, by_symbol
 from quant.bundle import Bundle
 from quant.explain import contributions, sample
@@ -30,7 +30,7 @@ SHORTEST = 20  # sections of a volatility window, at least
 class Part:
     """Rows that some model predicted without having learned from them, and how each predictor did on them."""
 
-    rows: pl.DataFrame  # time, symbol, outcome, fold, path, and a column per predictor
+    rows: pl.DataFrame  # time, symbol, outcome, fold, path, and a column per predictor; NaN where the model abstains
     scores: Mapping[str, Mapping[str, Any]]
     books: Mapping[str, Book]
 
@@ -92,7 +92,8 @@ def find(
     how many other bundles of the horizon there are.
     """
     trading, task = terms(plan), task_of(plan)
-    frame = framed(plan, predictions.rename({"prediction": "model"}))
+    made = framed(plan, predictions.rename({"prediction": "model"}))
+    frame = signals(made, "model", bundle.abstains_above)
     held = _part(frame.filter(pl.col("fold") == HELD_OUT), trading, task)
     past = frame.filter(pl.col("fold") != HELD_OUT)
     first = _part(past.filter(pl.col("path") == 0), trading, task)
@@ -121,7 +122,7 @@ def find(
         _trials(_mean_of_paths(first.books["model"], past, trading, task), returns),
         _explained(bundle, data, held.rows),
         _tested(past),
-        _coverage(bundle, model, trading, task),
+        _coverage(bundle, made.filter(pl.col("fold") != HELD_OUT, pl.col("path") == 0), trading, task),
         siblings,
     )
 
@@ -180,12 +181,16 @@ def _tested(past: pl.DataFrame) -> dict[int, list[tuple[np.datetime64, np.dateti
     return found
 
 
-def _coverage(bundle: Bundle, model: pl.DataFrame, trading: Terms, task: Task) -> list[dict[str, Any]] | None:
-    """What abstaining would leave, at the usual thresholds and at the bundle's own; None without novelty."""
-    if bundle.novelty is None or "novelty" not in model.columns:
+def _coverage(bundle: Bundle, made: pl.DataFrame, trading: Terms, task: Task) -> list[dict[str, Any]] | None:
+    """What abstaining would leave of all predictions made, at the usual thresholds and at the bundle's own; None
+    without novelty.
+    """
+    if bundle.novelty is None or "novelty" not in made.columns:
         return None
     chosen = bundle.abstains_above
-    return coverage(model, trading, task, THRESHOLDS if chosen is None else (*THRESHOLDS, chosen))
+    return coverage(
+        made.with_columns(prediction="model"), trading, task, THRESHOLDS if chosen is None else (*THRESHOLDS, chosen)
+    )
 
 
 def _explained(bundle: Bundle, data: Dataset, held_out: pl.DataFrame) -> Explained:

@@ -17,7 +17,7 @@ from assets.plan import Plan
 from assets.replay import replayed
 from quant.bundle import Bundle, BundleError
 from quant.expression import ExpressionError
-from quant.judge import CHALLENGER, CHAMPION, Rule, beats, stands
+from quant.judge import ABSTAINS, CHALLENGER, CHAMPION, Rule, beats, stands
 from quant.recipe import RecipeError
 from quant.score import leaning, task_for
 from quant.universe import session_of
@@ -140,6 +140,7 @@ def _frame(plan: Plan, data: Dataset, bundle: Bundle, rows: np.ndarray) -> pl.Da
             "symbol": pl.Series(data.symbol[rows], dtype=pl.String),
             "outcome": data.y[rows],
             CHALLENGER: _leaning(bundle, data.X[rows]),
+            CHALLENGER + ABSTAINS: _abstains(bundle, data.X[rows]),
         }
     )
     return framed(plan, frame)
@@ -151,23 +152,36 @@ def _leaning(bundle: Bundle, X: np.ndarray) -> np.ndarray:
     return leaning(made, task_for(bundle.manifest["objective"]))["prediction"].to_numpy()
 
 
+def _abstains(bundle: Bundle, X: np.ndarray) -> np.ndarray:
+    """Which of the rows' predictions would be no signal, bool [N]."""
+    above = bundle.abstains_above
+    unlike = None if above is None else bundle.novelty_of(X)
+    return np.zeros(len(X), bool) if unlike is None else unlike > above
+
+
 def _with_champion(
     plan: Plan, data: Dataset, lake: Lake, frame: pl.DataFrame, rows: np.ndarray, bundle: Bundle, champion: Bundle
 ) -> tuple[pl.DataFrame, str]:
     """The frame with the champion's predictions, NaN where it makes none, and where its factors came from."""
     if champion.recipe.to_dict() == bundle.recipe.to_dict():
-        predictions = _leaning(champion, data.X[rows])
-        return frame.with_columns(pl.Series(CHAMPION, predictions)), "the factor table"
+        X = data.X[rows]
+        ours = pl.Series(CHAMPION, _leaning(champion, X)), pl.Series(CHAMPION + ABSTAINS, _abstains(champion, X))
+        return frame.with_columns(ours), "the factor table"
     made = _from_bars(plan, lake, champion, frame["time"])
     found = frame.join(made, on=["time", "symbol"], how="left", maintain_order="left")
-    return found.with_columns(pl.col(CHAMPION).fill_null(np.nan)), "its own expressions over the bars"
+    filled = pl.col(CHAMPION).fill_null(np.nan), pl.col(CHAMPION + ABSTAINS).fill_null(False)
+    return found.with_columns(filled), "its own expressions over the bars"
 
 
 def _from_bars(plan: Plan, lake: Lake, champion: Bundle, times: pl.Series) -> pl.DataFrame:
-    """What a bundle with other expressions predicts in the sessions of these times: time, symbol, champion."""
+    """What a bundle with other expressions predicts in the sessions of these times: time, symbol, champion, and where
+    it abstains.
+    """
     first, last = session_of(pl.Series([times.min(), times.max()]), champion.recipe.grid)
     made = [
-        keys.rename({"timestamp": "time"}).with_columns(pl.Series(CHAMPION, _leaning(champion, X)))
+        keys.rename({"timestamp": "time"}).with_columns(
+            pl.Series(CHAMPION, _leaning(champion, X)), pl.Series(CHAMPION + ABSTAINS, _abstains(champion, X))
+        )
         for keys, X in replayed(plan, lake, champion, first, last)
     ]
     if not made:
@@ -177,7 +191,12 @@ def _from_bars(plan: Plan, lake: Lake, champion: Bundle, times: pl.Series) -> pl
 
 def _window(frame: pl.DataFrame) -> dict[str, Any]:
     ends = frame.select(first=pl.min("time"), last=pl.max("time")).row(0)
-    return {"window": [end.isoformat() for end in ends], "rows": frame.height}
+    abstained = {
+        column: float(frame[column + ABSTAINS].mean())  # type: ignore[arg-type]
+        for column in (CHALLENGER, CHAMPION)
+        if column in frame.columns
+    }
+    return {"window": [end.isoformat() for end in ends], "rows": frame.height, "abstained": abstained}
 
 
 def _tries(registry: Registry, horizon: str, id: str, champion: str, frame: pl.DataFrame, rule: Rule) -> int:

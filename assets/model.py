@@ -22,6 +22,7 @@ from assets.tuning import BUDGET, TRIALS, study_name, tuned
 from assets.window import read, span, symbols_of, window
 from conf.compose import to_yaml
 from quant import bundle_build
+from quant.abstaining import signals
 from quant.bundle import Bundle, identity, parquet
 from quant.bundle_build import feature_statistics
 from quant.folds import Fold, Split
@@ -208,7 +209,8 @@ def _weights(data: Dataset, parts: Split) -> dict[str, float] | None:
 
 def _scores(plan: Plan, held_out: pl.DataFrame) -> dict[str, Any]:
     """Out-of-sample scores of the model and its baselines on the judging window, net of the declared costs."""
-    frame = framed(plan, held_out.rename({"prediction": "model"}))
+    traded = signals(held_out, "prediction", plan.horizon.novelty.abstain_above)
+    frame = framed(plan, traded.rename({"prediction": "model"}))
     return score(frame, ("model", "linear", "last_return"), terms(plan), task_of(plan))
 
 

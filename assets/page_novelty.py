@@ -19,7 +19,9 @@ def coverage(found: Findings) -> str:
         return '<p class="empty">The bundle was made before novelty was measured: train it again.</p>'
     chosen = found.bundle.abstains_above
     said = (
-        f"This model abstains above {chosen:g}: such a prediction is told, and its weight is 0."
+        f"This model abstains above {chosen:g}: such a prediction is told, and its weight is 0. Every other figure of "
+        "this page is of its signals alone, what would have been traded; the trials, where parameters were searched, "
+        "are compared on all rows."
         if chosen is not None
         else "This model never abstains: novelty.abstain_above is null."
     )

@@ -27,12 +27,22 @@ def header(found: Findings) -> str:
         f"{label['lookahead']} bars ahead",
         f"{manifest['objective']}, {trees} {'tree' if trees == 1 else 'trees'}",
         f"{len(bundle.factors)} factors, look-back {manifest['lookback']} bars",
+        *_abstaining(found),
     )
     chips = "".join(f"<span>{escape(text)}</span>" for text in shown)
     return (
         f'<header><p class="eyebrow">Tenor · evaluation</p><h1>{escape(bundle.horizon)}</h1>'
         f'<p class="verdict">{escape(verdict(found))}</p><div class="chips">{chips}</div></header>'
     )
+
+
+def _abstaining(found: Findings) -> list[str]:
+    """What share of the out-of-fold rows no figure of the model is of; nothing of a model that never abstains."""
+    above = found.bundle.abstains_above
+    if above is None:
+        return []
+    left = float(found.past.rows["model"].is_nan().mean())  # type: ignore[arg-type]
+    return [f"abstains from {left:.1%} of rows, those with a novelty above {above:g}"]
 
 
 def verdict(found: Findings) -> str:

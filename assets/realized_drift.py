@@ -12,6 +12,8 @@ from assets import names, realized_page
 from assets.learning import HELD_OUT, OUT_OF_FOLD
 from assets.plan import Plan
 from assets.reports import Reports
+from quant.abstaining import signals
+from quant.bundle import abstains_above
 from quant.decay import Decay, decay
 from quant.drift import Drift, calibrate, compare, judge
 from quant.score import ic_series
@@ -96,11 +98,14 @@ def served(plan: Plan, lake: Lake, champion: str) -> pl.DataFrame:
 
 
 def promised(plan: Plan, registry: Registry, champion: str) -> pl.DataFrame:
-    """The same of what the bundle predicted in its judging window, and of its folds: with `fold`."""
+    """The same of what the bundle predicted in its judging window, and of its folds: with `fold`. What it would have
+    abstained from is no part of it, as it is none of what was served.
+    """
     file = registry.path(plan.horizon.name, champion) / OUT_OF_FOLD
     if not file.is_file():
         return EMPTY.to_frame().with_columns(fold=pl.lit(HELD_OUT, pl.Int32))
     rows = pl.read_parquet(io.BytesIO(file.read_bytes())).filter(pl.col("path") == 0)
+    rows = signals(rows, "prediction", abstains_above(registry.manifest(plan.horizon.name, champion)))
     of = rows.group_by("time").agg(pl.first("fold"))
     scores = _scores(rows.select("time", "symbol", "prediction", "outcome"), plan)
     return scores.join(of, on="time", how="left", maintain_order="left")

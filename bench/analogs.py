@@ -96,19 +96,20 @@ def writing(store: Vectors, database: Database, held: States, slots: np.ndarray,
         print(f"{what:>22} {took:9.2f} {rows / took:14,.0f}   {rows / took / upsert:.1f}x")
 
 
-def nearest(held: States, known: np.ndarray, symbol: np.ndarray | None, query: np.ndarray) -> set[int]:
-    """Rows of numpy's nearest among those known, and of the symbol where one is given."""
-    kept = np.flatnonzero(known if symbol is None else known & symbol)
-    apart = held.vectors[kept] - query
-    distance = np.einsum("ij,ij->i", apart, apart)
-    return set(kept[np.argsort(distance, kind="stable")[:NEAREST]].tolist())
+def nearest(held: States, sizes: np.ndarray, wanted: np.ndarray, query: np.ndarray) -> set[int]:
+    """Rows of numpy's nearest among those wanted: the nearest by a matrix product, then exactly. sizes: |x|²."""
+    rough = np.where(wanted, sizes - 2 * (held.vectors @ query), np.inf)
+    first = np.argpartition(rough, 4 * NEAREST)[: 4 * NEAREST]
+    first = first[wanted[first]]
+    apart = np.linalg.norm(held.vectors[first].astype(np.float64) - query, axis=1)
+    return set(first[np.argsort(apart)[:NEAREST]].tolist())
 
 
 def searching(store: Vectors, held: States, kind: str) -> None:
     random = np.random.default_rng(1)
     names, stamps = held.keys["symbol"].to_numpy(), held.keys["timestamp"].dt.epoch("us").to_numpy()
     place = {(name, stamp): row for row, (name, stamp) in enumerate(zip(names, stamps, strict=True))}
-    known_at = held.keys["known_at"].dt.epoch("us").to_numpy()
+    known_at, sizes = held.keys["known_at"].dt.epoch("us").to_numpy(), (held.vectors**2).sum(axis=1)
     for when, share in (("now", 1.0), ("the middle", 0.5), ("early on", 0.01)):
         before = held.keys["known_at"][int((len(names) - 1) * share)]
         known = known_at <= int(before.timestamp() * 1e6)
@@ -124,7 +125,7 @@ def searching(store: Vectors, held: States, kind: str) -> None:
                 rows = {
                     place[name, int(at.timestamp() * 1e6)] for name, at in found.select("symbol", "timestamp").rows()
                 }
-                expected = nearest(held, known, None if symbol is None else names == symbol, query)
+                expected = nearest(held, sizes, known if symbol is None else known & (names == symbol), query)
                 recalled.append(len(rows & expected) / len(expected))
             if kind == "exact":
                 assert np.mean(recalled) == 1, "the exact search is not exact"

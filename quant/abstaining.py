@@ -19,6 +19,17 @@ def abstained(novelty: pl.Expr, above: float) -> pl.Expr:
     return (novelty > above).fill_null(False)
 
 
+def signals(frame: pl.DataFrame, prediction: str, above: float | None) -> pl.DataFrame:
+    """The frame with NaN for each prediction that is no signal: what would be traded. above: None where it always is.
+
+    Scores leave such a row out, and a book gives it no weight.
+    """
+    if above is None:
+        return frame
+    kept = pl.when(~abstained(pl.col("novelty"), above)).then(prediction).otherwise(np.nan)
+    return frame.with_columns(kept.alias(prediction))
+
+
 def coverage(
     frame: pl.DataFrame, terms: Terms, task: Task, thresholds: Sequence[float] = THRESHOLDS
 ) -> list[dict[str, Any]]:
@@ -34,7 +45,7 @@ def coverage(
         kept, left = frame.filter(~out), frame.filter(out)
         series = ic_series(kept, "spearman")["ic"].to_numpy()
         rank = mean_of(series, lags_for(len(series), terms.holding - 1))
-        traded = leaning(frame, task).with_columns(prediction=pl.when(~out).then("prediction").otherwise(np.nan))
+        traded = signals(leaning(frame, task), "prediction", above)
         net = book(traded, "prediction", terms).summary() if kept.height else {"sharpe": None, "sharpe_error": None}
         found.append(
             {

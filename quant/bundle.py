@@ -113,7 +113,7 @@ class Bundle:
     @property
     def abstains_above(self) -> float | None:
         """The novelty above which a prediction is no signal; None: it always is one."""
-        return (self.manifest.get("novelty") or {}).get("abstain_above")
+        return abstains_above(self.manifest)
 
     def predict_bars(
         self,
@@ -331,6 +331,11 @@ def _recipe(text: str) -> Recipe:
 def _golden_of(horizon: str) -> str:
     """The file of another horizon's golden bars."""
     return f"golden_bars_{horizon}.parquet"
+
+
+def abstains_above(manifest: Mapping[str, Any]) -> float | None:
+    """The novelty above which a prediction of the bundle with this manifest is no signal; None: it always is one."""
+    return (manifest.get("novelty") or {}).get("abstain_above")
 
 
 def without_bars(recipe: Recipe, bars: pl.DataFrame) -> set[str]:

@@ -19,6 +19,7 @@ from quant.stats import Mean, lags_for, mean_of
 Metric = Literal["rank_ic", "net_return"]
 SAID = {"rank_ic": "rank IC", "net_return": "net return a year"}
 CHALLENGER, CHAMPION = "challenger", "champion"
+ABSTAINS = "_abstains"  # after the name of a column of predictions: which of them are no signal
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,17 @@ def beats(
 ) -> Verdict:
     """Judge two columns of predictions, `challenger` and `champion`, on the same rows.
 
-    frame: time, symbol, outcome, what a book needs (see `quant.portfolio.book`), and both predictions, above 0 where
-    they say up; a row that lacks one of them counts for neither, and who predicts the same for all of a section scores
-    0 there. tries: judgements against this champion on these sections, this one included, where they count: see
-    `level_of`. challenger, champion: what the reason calls them.
+    frame: time, symbol, outcome, what a book needs (see `quant.portfolio.book`), both predictions, above 0 where they
+    say up, and whether each of them abstains (`challenger_abstains`, `champion_abstains`). A row that lacks one of the
+    predictions counts for neither; one from which a model abstains is not traded and not scored, for this model alone.
+    Who predicts the same for all of a section, or abstains from it, scores 0 there. tries: judgements against this
+    champion on these sections, this one included, where they count: see `level_of`. challenger, champion: what the
+    reason calls them.
     """
     both = frame.filter(pl.col(CHALLENGER).is_finite() & pl.col(CHAMPION).is_finite())
-    theirs, other = (section_scores(both, column, rule.metric, terms) for column in (CHALLENGER, CHAMPION))
+    theirs, other = (
+        section_scores(_traded(both, column), column, rule.metric, terms) for column in (CHALLENGER, CHAMPION)
+    )
     paired = theirs.join(other, on="time", how="full", coalesce=True, suffix="_champion").sort("time").fill_null(0.0)
     ours, its = paired["score"].to_numpy(), paired["score_champion"].to_numpy()
     difference, p = _test(ours - its, rule.margin, rule, terms)
@@ -89,7 +94,7 @@ def beats(
 def stands(frame: pl.DataFrame, rule: Rule, terms: Terms, *, challenger: str = "the challenger") -> Verdict:
     """Judge the column `challenger` alone: whether its score is above zero, where there is no champion to beat."""
     complete = frame.filter(pl.col(CHALLENGER).is_finite())
-    scores = section_scores(complete, CHALLENGER, rule.metric, terms)["score"].to_numpy()
+    scores = section_scores(_traded(complete, CHALLENGER), CHALLENGER, rule.metric, terms)["score"].to_numpy()
     found, p = _test(scores, 0.0, rule, terms)
     why = _too_short(f"nothing is shown about {challenger}", found.n, rule)
     wins = why is None and p <= rule.level
@@ -137,6 +142,11 @@ def p_above(series: npt.NDArray[np.float64], margin: float, lags: int) -> float:
     b = min(1.0, (lags + 1) / found.n)
     t = (found.mean - margin) / found.error * math.sqrt(1 - b + b * b / 3)
     return float(stdtr(1.5 / b, -t))
+
+
+def _traded(frame: pl.DataFrame, prediction: str) -> pl.DataFrame:
+    """The frame without a prediction where it is no signal; its sections stay."""
+    return frame.with_columns(pl.when(~pl.col(prediction + ABSTAINS)).then(prediction).otherwise(math.nan))
 
 
 def _test(series: npt.NDArray[np.float64], margin: float, rule: Rule, terms: Terms) -> tuple[Mean, float]:

@@ -9,8 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets import judgement, replay
+from assets import judgement, realized_drift, replay
+from assets.costs import framed, terms
 from assets.dataset import load, split
+from assets.learning import HELD_OUT, OUT_OF_FOLD
+from quant.portfolio import book
+from quant.score import section_ic
 from tests.assets.conftest import FEW, SMALL, Pipeline
 
 REFRESH = ("bars", "features", "factors")
@@ -218,6 +222,7 @@ def test_a_champion_that_learned_from_the_newest_bars_cannot_be_judged_on_them(m
     manifest = json.loads(file.read_text())
     newest = manifest["spans"]["test"][1]
     manifest["spans"]["valid"][1] = newest
+    del manifest["files"]["manifest.json"]  # its own hash
     file.write_text(json.dumps(manifest))
     told = train(made, "model.num_leaves=9", *LENIENT)
     assert promotions(made) == [old]
@@ -240,3 +245,30 @@ def test_net_returns_after_the_declared_costs_can_be_the_measure(made: Pipeline)
 def test_how_models_are_judged_does_not_make_another_model(made: Pipeline) -> None:
     first = train(made)
     assert train(made, "judging.margin=0.01", "judging.level=0.2")["bundle"] == first["bundle"]
+
+
+def test_a_model_that_abstains_has_one_score_wherever_it_is_told(made: Pipeline) -> None:
+    values = ["novelty.abstain_above=0.8"]
+    run = made.run("model", "evaluation", values=values)
+    id = run.metadata["model"]["bundle"]
+    [kept] = made.registry.judgements("5m", id)
+    rows = pl.read_parquet(made.registry.path("5m", id) / OUT_OF_FOLD).filter(pl.col("fold") == HELD_OUT)
+    traded = rows.filter(pl.col("novelty") <= np.float32(0.8))
+    assert 0.02 < kept["abstained"]["challenger"] == pytest.approx(1 - traded.height / rows.height)
+    expected = section_ic(traded, "spearman")["ic"].mean()
+    assert kept["score"] == pytest.approx(expected)
+    assert kept["score"] != pytest.approx(section_ic(rows, "spearman")["ic"].mean(), abs=1e-9)
+    assert made.registry.load("5m", id).scores["model"]["rank_ic"] == pytest.approx(expected)
+    promise = realized_drift.promised(made.plan(), made.registry, id).filter(pl.col("fold") == HELD_OUT)
+    assert promise["rank_ic"].mean() == pytest.approx(expected)
+    told = run.metadata["evaluation"]
+    assert told["rank IC, judging window"] == pytest.approx(expected, abs=1e-4)
+    plan = made.plan()
+    held = framed(plan, rows).with_columns(
+        prediction=pl.when(pl.col("novelty") <= np.float32(0.8)).then("prediction").otherwise(np.nan)
+    )
+    sharpe = book(held, "prediction", terms(plan)).summary()["sharpe"]
+    assert told["net Sharpe, judging window"] == pytest.approx(sharpe, abs=1e-3)
+    page = Path(told["report file"]).read_text()
+    assert "<span>abstains from " in page
+    assert "Every other figure of this page is of its signals alone" in page

@@ -37,6 +37,8 @@ def duel(
             "earned": 0.01 * outcome.ravel(),
             "challenger": predictor(better),
             "champion": predictor(worse),
+            "challenger_abstains": False,
+            "champion_abstains": False,
         }
     )
 
@@ -113,6 +115,35 @@ def test_rows_that_one_of_them_cannot_predict_count_for_neither():
     assert beats(lucky, RULE, TERMS).to_dict() == beats(kept, RULE, TERMS).to_dict()
 
 
+def test_a_model_is_scored_on_what_it_would_trade_and_the_other_on_its_own():
+    frame = duel(0.3, 0.1)
+    wild = pl.col("symbol").is_in(
+        ["S00", "S01"]
+    )  # rows that the challenger predicts as wrong as can be, and leaves out
+    wrong = frame.with_columns(challenger=pl.when(wild).then(-pl.col("outcome") * 1e3).otherwise("challenger"))
+    left_out = wrong.with_columns(challenger_abstains=wild)
+    for metric in ("rank_ic", "net_return"):
+        rule = Rule(metric, 0.0, 0.05, 60)
+        found, blamed = beats(left_out, rule, TERMS), beats(wrong, rule, TERMS)
+        own = section_scores(frame.filter(~wild), "challenger", metric, TERMS)["score"].mean()
+        assert found.score == pytest.approx(own)
+        assert found.champion_score == pytest.approx(section_scores(frame, "champion", metric, TERMS)["score"].mean())
+        assert found.sections == 200
+        assert blamed.score < 0 < found.score
+        alone = stands(left_out, rule, TERMS)
+        assert (alone.score, alone.sections) == (pytest.approx(own), 200)
+
+
+def test_what_is_not_traded_costs_nothing_and_earns_nothing():
+    rule = Rule("net_return", 0.0, 0.05, 60)
+    idle = duel(0.3, 0.1).with_columns(challenger_abstains=True)
+    found = beats(idle, rule, TERMS)
+    assert (found.score, found.sections) == (0.0, 200)
+    assert found.champion_score == beats(duel(0.3, 0.1), rule, TERMS).champion_score
+    assert beats(idle, RULE, TERMS).score == 0.0
+    assert not beats(idle, RULE, TERMS).wins
+
+
 def test_a_champion_without_a_view_scores_zero_and_can_be_beaten():
     found = beats(duel(0.3, 0.0).with_columns(champion=pl.lit(1.0)), RULE, TERMS)
     assert found.wins
@@ -136,7 +167,8 @@ def test_one_symbol_is_judged_by_its_correlation_over_time():
     rng = np.random.default_rng(3)
     outcome = rng.standard_normal(400)
     times = pl.Series(np.datetime64("2024-01-01", "us") + np.arange(400) * np.timedelta64(1, "D"))
-    frame = pl.DataFrame({"time": times, "symbol": "A", "outcome": outcome})
+    none = {"challenger_abstains": False, "champion_abstains": False}
+    frame = pl.DataFrame({"time": times, "symbol": "A", "outcome": outcome, **none})
     frame = frame.with_columns(
         challenger=pl.Series(outcome + rng.standard_normal(400)), champion=pl.Series(rng.standard_normal(400))
     )
