@@ -12,15 +12,17 @@ used; 1 / (b + 1) is the lowest that the reference can promise, and is used, and
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from quant.distances import Distance, distance
+from quant.false_alarms import rate_of
+
 Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats, Floats], float]
 
 ENOUGH = 2  # windows that a column must have values in, and that must fit the reference
 
@@ -91,7 +93,7 @@ def calibrate(
     distance of Evidently's (wasserstein, jensenshannon, psi, kl_div, hellinger, ed). At most `sample_rows` rows of
     either side are compared, drawn with `seed`. ValueError if the reference holds fewer than two windows.
     """
-    measure = statistic(method)
+    measure = distance(method)
     then = _Table.of(reference, columns)
     sessions = np.unique(then.session)
     spare = len(sessions) - window_sessions
@@ -123,7 +125,7 @@ def compare(
     """The statistics of numeric columns of two frames with `session`, sampled as `calibrate` samples."""
     now, then = _Table.of(current, columns), _Table.of(reference, columns)
     few, some = now.sample(sample_rows, seed), then.sample(sample_rows, seed)
-    found = _compare(statistic(method), few, some)
+    found = _compare(distance(method), few, some)
     return Compared(found, (len(few.session), len(now.session)), (len(some.session), len(then.session)))
 
 
@@ -166,26 +168,6 @@ def judge(compared: Compared, calibration: Calibration, *, rate: float, share: f
         level=level,
         rate=promised,
     )
-
-
-def statistic(method: str) -> Statistic:
-    """A distance of Evidently's as a function of values now and in the reference, both finite float64 [n]."""
-    import pandas as pd
-    from evidently.legacy.calculations.stattests.registry import get_registered_stattest
-    from evidently.legacy.core import ColumnType
-
-    test = get_registered_stattest(method, ColumnType.Numerical)
-
-    def measure(now: Floats, then: Floats) -> float:
-        return float(test(pd.Series(then), pd.Series(now), ColumnType.Numerical, None).drift_score)
-
-    return measure
-
-
-def rate_of(independent: int, rate: float) -> tuple[float, int]:
-    """The largest rate up to `rate` that so many windows can promise (or else the least), and how many may exceed."""
-    exceed = max(0, math.floor(rate * (independent + 1) + 1e-9) - 1)
-    return (exceed + 1) / (independent + 1), exceed
 
 
 @dataclass(frozen=True)
@@ -257,7 +239,7 @@ class _Table:
         return _Table(self.values[kept], self.session[kept])
 
 
-def _compare(measure: Statistic, now: _Table, then: _Table) -> Floats:
+def _compare(measure: Distance, now: _Table, then: _Table) -> Floats:
     """The statistic of each column; inf: no values now, NaN: none in the reference."""
     found = np.empty(now.values.shape[1])
     for at, (one, other) in enumerate(zip(now.values.T, then.values.T, strict=True)):

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
-from scipy.spatial import distance
 
 from quant import drift, drift_evidently
+from quant.false_alarms import rate_of
 
 COLUMNS = [f"factor_{number}" for number in range(8)]
 SETTINGS: dict[str, Any] = {"method": "wasserstein", "sample_rows": 2000}
@@ -80,20 +78,6 @@ def test_windows_are_measured_as_the_present_one_is(reference: pl.DataFrame, met
     assert (made.windows, made.independent, made.sessions) == (2, 2, 120)
 
 
-def test_the_statistics_are_scipy_s(reference: pl.DataFrame) -> None:
-    now, name = market(5, seed=3), COLUMNS[0]
-    one, other = reference[name].to_numpy().astype(float), now[name].to_numpy().astype(float)
-    bins = np.histogram_bin_edges(np.concatenate([one, other]), "sturges")
-    shares = [np.histogram(values, bins)[0] / len(values) for values in (one, other)]
-    expected = {
-        "wasserstein": stats.wasserstein_distance(one, other) / one.std(),
-        "jensenshannon": distance.jensenshannon(*shares),
-    }
-    for method, value in expected.items():
-        [found] = drift.compare(now, reference, [name], method=method, sample_rows=10**6).statistics
-        assert found == pytest.approx(value, rel=1e-9)
-
-
 def made_of(statistics: np.ndarray, independent: int | None = None) -> drift.Calibration:
     columns = tuple(f"c{number}" for number in range(statistics.shape[1]))
     return drift.Calibration(columns, statistics, independent or len(statistics), 5 * len(statistics))
@@ -101,26 +85,6 @@ def made_of(statistics: np.ndarray, independent: int | None = None) -> drift.Cal
 
 def judged(found: np.ndarray, calibration: drift.Calibration, rate: float, share: float = 0.3) -> drift.Drift:
     return drift.judge(drift.Compared(found, (1, 1), (1, 1)), calibration, rate=rate, share=share)
-
-
-@pytest.mark.parametrize(
-    ("independent", "asked", "promised", "exceed"),
-    [(99, 0.01, 1 / 100, 0), (60, 0.01, 1 / 61, 0), (60, 0.05, 3 / 61, 2), (199, 0.01, 2 / 200, 1), (8, 0.5, 4 / 9, 3)],
-)
-def test_the_rate_is_what_so_many_independent_windows_can_promise(
-    independent: int, asked: float, promised: float, exceed: int
-) -> None:
-    assert drift.rate_of(independent, asked) == (pytest.approx(promised), exceed)
-
-
-@given(st.integers(2, 500), st.floats(0.001, 0.5))
-def test_no_rate_is_promised_above_what_was_asked_for_unless_it_is_the_least_there_is(
-    windows: int, asked: float
-) -> None:
-    promised, exceed = drift.rate_of(windows, asked)
-    assert promised <= asked + 1e-9 or exceed == 0
-    assert promised == (exceed + 1) / (windows + 1)
-    assert (exceed + 2) / (windows + 1) > asked - 1e-9  # one more would be too many
 
 
 @pytest.mark.parametrize(("columns", "share"), [(1, 0.0), (6, 0.3), (30, 0.3)])
@@ -138,7 +102,7 @@ def test_the_whole_check_alarms_falsely_at_the_rate_that_it_states(
         alarms += made.drifted
     low, high = stats.binom.interval(0.999, draws, made.rate)
     assert low <= alarms <= high
-    assert made.rate == drift.rate_of(windows, rate)[0]
+    assert made.rate == rate_of(windows, rate)[0]
 
 
 def test_the_level_and_thresholds_are_those_of_a_hand_calculation() -> None:
