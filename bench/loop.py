@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from quant.false_alarms import band, law, total
+from quant.grid import CalendarSpec, Grid
+from tests.loop.market import Vendor, bars
+from tests.loop.replay import replayed, small_configs
 
 FIRST, HISTORY = date(2021, 1, 4), 150  # sessions before the first that is looked at; 70 % of them train
 RATE = 0.05
@@ -34,10 +38,6 @@ WORDS = [
 
 def lived(seed: int, sessions: int) -> dict[str, Any]:
     """One seed: which sessions failed the check, the rate that it stated, and in how many windows that was counted."""
-    from quant.grid import CalendarSpec, Grid
-    from tests.loop.market import Vendor, bars
-    from tests.loop.replay import replayed, small_configs
-
     grid = Grid(CalendarSpec("XNYS"), "1h")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,34 +65,13 @@ def told(found: Sequence[dict[str, Any]]) -> None:
     alarms = sum(sum(one["failed"]) for one in found)
     trials = sum(len(one["failed"]) for one in found)
     rate = float(np.mean([one["rate"] for one in found]))
-    shares = [float(np.mean(one["failed"])) for one in found]
-    error = float(np.std(shares, ddof=1) / np.sqrt(len(found)))
-    print(
-        f"{alarms} alarms in {len(found)} seeds × {trials // len(found)} sessions: {alarms / trials:.4f} ± {error:.4f} "
-        f"(seeds as clusters); stated {rate:.4f}"
-    )
-    bands = {
-        "binomial": stats.binom.interval(0.99, trials, rate),
-        # What a level taken from b windows really promises: sessions of a seed share it, and so its luck.
-        "with a level learned from b windows each": exchangeable(found),
-    }
-    for name, (low, high) in bands.items():
+    many = f"{len(found)} seeds × {trials // len(found)} sessions"
+    print(f"{alarms} alarms in {many}: {alarms / trials:.4f}, stated {rate:.4f}")
+    # Sessions of a seed share its level, and so that level's luck: their number is not binomial but beta-binomial.
+    shared = band(total([law(len(one["failed"]), one["independent"], RATE) for one in found]), 0.99)
+    for name, (low, high) in {"binomial": stats.binom.interval(0.99, trials, rate), "beta-binomial": shared}.items():
         where = "inside" if low <= alarms <= high else "OUTSIDE"
-        print(f"99 % of draws, {name}: {low:.0f} to {high:.0f} alarms: {where}")
-
-
-def exchangeable(found: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """The band of the sum over seeds, where a seed's sessions exceed the level that a of its b windows exceed.
-
-    With exchangeable windows that count is beta-binomial, whatever the statistic's distribution is.
-    """
-    law: npt.NDArray[np.float64] = np.ones(1)
-    for one in found:
-        windows, sessions = one["independent"], len(one["failed"])
-        exceed = round(one["rate"] * (windows + 1)) - 1
-        law = np.convolve(law, stats.betabinom.pmf(np.arange(sessions + 1), sessions, exceed + 1, windows - exceed))
-    below = np.cumsum(law)
-    return int(np.searchsorted(below, 0.005)), int(np.searchsorted(below, 0.995))
+        print(f"99 % of {name} draws at the stated rate: {low:.0f} to {high:.0f} alarms: {where}")
 
 
 def apart(seed: int, sessions: int) -> dict[str, Any]:
