@@ -1,6 +1,7 @@
 """The command line: `tenor COMMAND [overrides in Hydra's grammar]`."""
 
 import argparse
+import errno
 import os
 import select
 import signal
@@ -183,6 +184,20 @@ def told_errors() -> tuple[type[Exception], ...]:
     )
 
 
+def refused_by_disk(error: Exception) -> str | None:
+    """What to say of a disk that is full, or of a place that may not be written; None of anything else."""
+    if not isinstance(error, OSError):
+        return None
+    where = error.filename or "the store"  # a write knows no name
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        fix = "make room (`tenor vacuum` lets go of what is old), then run it again"
+    elif error.filename and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        fix = "give Tenor a folder that it may write: TENOR_HOME, or store.root="
+    else:
+        return None
+    return f"{where}: {error.strerror}: {fix}"
+
+
 def _reader_has_gone() -> bool:
     """Whether nobody reads the output any more (`| head`)."""
     poll = select.poll()
@@ -213,6 +228,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + signal.SIGPIPE
         if isinstance(error, lost_database()):
             print("tenor: the database stopped while this ran; run it again, nothing kept is lost", file=sys.stderr)
+            return 1
+        if (said := refused_by_disk(error)) is not None:
+            print(f"tenor: {said}", file=sys.stderr)
             return 1
         if not isinstance(error, told_errors()):
             raise

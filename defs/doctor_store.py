@@ -4,21 +4,22 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import psycopg2  # type: ignore[import-untyped]
-from deltalake import DeltaTable
 
 from assets.plan import Plan
 from conf.alerting import Alerts
-from defs.finding import Finding, note, ok, wrong
+from defs.finding import Finding, looked, note, ok, wrong
 from quant.bundle import BundleError
 from resources import formats
 from resources.alerts import AlertState
 from resources.arrivals import Arrivals
 from resources.database import Database
 from resources.lake import Lake
+from resources.opening import there
 from resources.registry import Registry, RegistryError
 from resources.schemas import schemas
 from resources.table_history import orphans, tables
@@ -75,13 +76,14 @@ def tables_of(root: Path, plans: Mapping[str, Plan], now: datetime, *, deep: boo
     if not names:
         yield ok("tables", "there are none yet")
     for name in names:
-        yield from _table(lake, name, plans[name.rpartition("/")[2]], now, deep=deep)
+        plan = plans[name.rpartition("/")[2]]
+        yield from looked(f"table {name}", partial(_table, lake, name, plan, now, deep=deep))
 
 
 def _table(lake: Lake, name: str, plan: Plan, now: datetime, *, deep: bool) -> Iterator[Finding]:
     what, horizon = f"table {name}", plan.horizon.name
     root = Path(lake.root)
-    table = DeltaTable(root / name)
+    table = there(str(root), name)
     if formats.from_newer(formats.layout_of(table)):
         lake.scan(name)  # refuses, saying why
     missing = [path for path in map(Path, table.file_uris()) if not path.is_file()]
@@ -213,6 +215,6 @@ def newest_stamp(root: Path) -> datetime | None:
     kept = Registry(root)
     stamps = [entry.at for horizon in kept.horizons() for entry in kept.ledger(horizon)]
     for name in tables(root / "lake"):
-        [commit] = DeltaTable(root / "lake" / name).history(1)
+        [commit] = there(str(root / "lake"), name).history(1)
         stamps.append(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC))
     return max(stamps, default=None)

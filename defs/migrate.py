@@ -6,6 +6,7 @@ from conf.compose import asked, compose
 from defs.look import root_of, with_all_horizons
 from resources import formats
 from resources.database import Database
+from resources.opening import there
 from resources.schemas import schemas
 from resources.table_history import tables
 
@@ -14,8 +15,6 @@ DRY = "--dry-run"
 
 def migrate(words: Sequence[str]) -> int:
     """Say what is of an older format and, without --dry-run, change it. No rows are computed anew; nothing may run."""
-    from deltalake import DeltaTable
-
     dry = DRY in words
     overrides = with_all_horizons([word for word in words if word != DRY])
     found = compose(overrides)
@@ -24,7 +23,7 @@ def migrate(words: Sequence[str]) -> int:
     for name in tables(root / "lake"):
         if name.rpartition("/")[2] not in wanted:
             continue
-        table = DeltaTable(root / "lake" / name)
+        table = there(str(root / "lake"), name)
         layout = formats.layout_of(table)
         steps = formats.pending(layout) if dry else formats.migrate(table)
         for step in steps:

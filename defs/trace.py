@@ -125,7 +125,7 @@ def _ledger(row: Mapping[str, Any], horizon: str, registry: Registry) -> dict[st
 def _provenance(id: str, horizon: str, registry: Registry) -> dict[str, Any]:
     try:
         found = registry.provenance(horizon, id)
-    except (OSError, ValueError) as error:
+    except (OSError, RegistryError) as error:
         return {"problem": f"where it came from cannot be read: {error}"}
     return found or {"problem": "where it came from cannot be read: nothing beside the bundle says it"}
 

@@ -20,6 +20,7 @@ from deltalake.transaction import create_table_with_add_actions
 
 from quant.formats import refusal
 from resources import formats
+from resources.opening import opened
 from resources.staging import PARTITION, Digest, LakeError, Staged, delta_schema, digests
 
 # One writer per table: a commit that finds another one in its way fails. Delta's own retries would let two
@@ -279,7 +280,8 @@ class Lake:
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         try:
-            found = DeltaTable(self._uri(table), version=self._pins.get(table) if version is None else version)
+            wanted = self._pins.get(table) if version is None else version
+            found = opened(self.root, table) if wanted is None else DeltaTable(self._uri(table), version=wanted)
         except TableNotFoundError:
             return None
         layout = formats.layout_of(found)

@@ -133,7 +133,7 @@ class Registry:
         try:
             return json.loads(file.read_bytes())
         except ValueError as error:
-            raise RegistryError(f"{file} is damaged: {error}") from error
+            raise RegistryError(f"{file} is damaged: {error}; restore it, or remove the bundle's folder") from error
 
     def size(self, horizon: str, id: str) -> int:
         """Bytes of a bundle's folder."""
@@ -157,7 +157,10 @@ class Registry:
     def provenance(self, horizon: str, id: str) -> dict[str, Any]:
         """Where a bundle came from: what `write` was given; nothing where the bundle was copied here without it."""
         file = self.path(horizon, id) / PROVENANCE
-        return json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            return json.loads(file.read_text()) if file.is_file() else {}
+        except ValueError as error:
+            raise RegistryError(f"{file} is damaged: {error}; restore it from a copy") from error
 
     def bundles(self, horizon: str) -> list[str]:
         """Ids of the bundles of a horizon, oldest first."""

@@ -14,6 +14,8 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from resources.opening import there
+
 LOG = "_delta_log"
 _NAMED = re.compile(r'"(?:add|remove)":\{"path":"([^"]+)"')
 _ENTRY = re.compile(r"(\d{20})\.(json|checkpoint\.parquet|crc)")
@@ -42,7 +44,7 @@ def expired(root: Path, table: str, *, days: int, keep: Collection[int], now: da
     Files that no version names (a crash left them) go once they are `days` old.
     """
     folder = root / table
-    newest = DeltaTable(folder)
+    newest = there(str(root), table)
     readable = [version for version in keep if _readable(folder, version)]
     # Delta counts from the commit that took a file away, which is when its version stopped being the newest.
     gone = newest.vacuum(
@@ -100,7 +102,7 @@ def _log_before(log: Path, floor: int) -> Iterator[Path]:
 def days_before(root: Path, table: str, day: str) -> dict[str, int]:
     """Partitions of a table cut by UTC day that lie before `day`, with the bytes of their files."""
     found: dict[str, int] = {}
-    files = pl.DataFrame(DeltaTable(root / table).get_add_actions(flatten=True))
+    files = pl.DataFrame(there(str(root), table).get_add_actions(flatten=True))
     for partition, size in files.select("partition.partition", "size_bytes").sort("partition.partition").iter_rows():
         if partition < day:
             found[partition] = found.get(partition, 0) + size
@@ -109,4 +111,4 @@ def days_before(root: Path, table: str, day: str) -> dict[str, int]:
 
 def forget(root: Path, table: str, day: str) -> None:
     """Take the rows of partitions before `day` out of the newest version; who appends meanwhile is not disturbed."""
-    DeltaTable(root / table).delete(f"partition < '{day}'")
+    there(str(root), table).delete(f"partition < '{day}'")
