@@ -34,11 +34,12 @@ def _parts(found: Findings, config: str) -> list[tuple[str, str, str, str]]:
     """(anchor, title, a line about it, content) of each part, in the order they are read."""
     explained = found.explained
     drawn = ", drawn with a fixed seed" if explained.of > len(explained.X) else ""
+    but = "" if found.bundle.abstains_above is None else " (but the model not on those that it abstains from)"
     return [
         (
             "baselines",
             "Beside the baselines",
-            "Every predictor under the same rules on the same rows, none of which it learned from. Bars are two "
+            f"Every predictor under the same rules on the same rows{but}, none of which it learned from. Bars are two "
             "standard errors and ± is one, widened for outcomes that overlap.",
             summary.rivals(found),
         ),

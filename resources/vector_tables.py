@@ -98,11 +98,13 @@ def set_index(cursor: Any, builder: Any, kind: Index) -> bool:
     cursor.execute(builder.drop_embedding_index_query())
     if kind == "hnsw":
         _build_hnsw(cursor, builder.table_name, builder.create_embedding_index_query(timescale.HNSWIndex(), lambda: 0))
-    elif kind == "diskann":  # timescale-vector's own statement is of an older vectorscale, which knew the cosine only
+    elif kind == "diskann":
+        # timescale-vector's own statement is of an older vectorscale, which knew the cosine only. The default layout
+        # compresses numbers to two bits, made for a thousand of them: of 32, it found 40 % of the nearest.
         cursor.execute(
-            sql.SQL("CREATE INDEX {} ON {} USING diskann (embedding vector_l2_ops)").format(
-                sql.Identifier(_index_of(builder.table_name)), sql.Identifier(builder.table_name)
-            )
+            sql.SQL(
+                "CREATE INDEX {} ON {} USING diskann (embedding vector_l2_ops) WITH (storage_layout = plain)"
+            ).format(sql.Identifier(_index_of(builder.table_name)), sql.Identifier(builder.table_name))
         )
     return True
 

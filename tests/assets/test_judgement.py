@@ -272,3 +272,4 @@ def test_a_model_that_abstains_has_one_score_wherever_it_is_told(made: Pipeline)
     page = Path(told["report file"]).read_text()
     assert "<span>abstains from " in page
     assert "Every other figure of this page is of its signals alone" in page
+    assert "on the same rows (but the model not on those that it abstains from)" in page

@@ -102,7 +102,8 @@ def test_the_index_of_pgvectorscale_is_for_the_distance_that_is_searched(server:
     assert set_index(cursor, builder(), "diskann")
     assert cursor.sent == [
         'DROP INDEX IF EXISTS "5m/market_embedding_idx";',
-        'CREATE INDEX "5m/market_embedding_idx" ON "5m/market" USING diskann (embedding vector_l2_ops)',
+        'CREATE INDEX "5m/market_embedding_idx" ON "5m/market" USING diskann (embedding vector_l2_ops) '
+        "WITH (storage_layout = plain)",
     ]
 
 
