@@ -3,17 +3,19 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
-import pandera.errors
 import polars as pl
 
 from assets import names
 from quant.bounds import REASONS, broken
 from quant.schema import value_schema
 from quant.sets import Entry
+
+if TYPE_CHECKING:  # it brings pandas with it: seconds that a process without such a step need not spend
+    from pandera.errors import SchemaErrors
 
 SHOWN = 5  # columns and symbols that a message names
 
@@ -53,14 +55,16 @@ class Screen:
 
     def passed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that keep every rule. What is wrong with more than single rows fails the step."""
+        from pandera.errors import SchemaErrors
+
         self.incoming += frame.height
         try:
             self._schema.validate(frame, lazy=True)
-        except pandera.errors.SchemaErrors:
+        except SchemaErrors:
             frame = frame.filter(~self._reject(frame))
             try:
                 self._schema.validate(frame, lazy=True)
-            except pandera.errors.SchemaErrors as error:
+            except SchemaErrors as error:
                 raise dg.Failure(self._explain(error), allow_retries=False) from error
         return frame
 
@@ -136,7 +140,7 @@ class Screen:
         bound = {"below_low": self.entries[name].low, "above_high": self.entries[name].high}.get(reason)
         return "" if bound is None else f"{bound:g}"
 
-    def _explain(self, error: pandera.errors.SchemaErrors) -> str:
+    def _explain(self, error: "SchemaErrors") -> str:
         cases = error.failure_cases.head(SHOWN).to_dicts()
         told = "; ".join(f"column {case['column']}: {case['check']} (value {case['failure_case']})" for case in cases)
         return f"{self.horizon} {self.step}: the table does not match its schema, whatever the values: {told}"
