@@ -122,8 +122,10 @@ class Vectors:
     def newest(self, table: str, symbol: str, before: datetime) -> States:
         """The newest state of a symbol that was known at `before`, as a States of one row.
 
-        NoVectors where there is none.
+        NoVectors where there is none; where there is no database yet, asking makes none.
         """
+        if not self._database.begun:
+            raise _none_yet(table)
         with self._connect() as connection, connection.cursor() as cursor:
             _columns(cursor, table)
             extras.register_uuid(conn_or_curs=cursor)
@@ -202,12 +204,16 @@ class Vectors:
 def _columns(cursor: Any, table: str) -> dict[str, str | None]:
     found = described(cursor, table)
     if found is None:
-        horizon = table.partition("/")[0]
-        raise NoVectors(
-            f"horizon {horizon} has no vectors yet: materialize its vectors step first, with "
-            f"`tenor refresh horizon={horizon}`"
-        )
+        raise _none_yet(table)
     return found
+
+
+def _none_yet(table: str) -> NoVectors:
+    horizon = table.partition("/")[0]
+    return NoVectors(
+        f"horizon {horizon} has no vectors yet: materialize its vectors step first, with "
+        f"`tenor refresh horizon={horizon}`"
+    )
 
 
 def _some(cursor: Any, table: str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -329,6 +330,13 @@ def test_a_horizon_without_vectors_says_what_to_do(vectors: Vectors) -> None:
     assert vectors.count("none") == 0
     with pytest.raises(NoVectors, match=r"none has no vectors yet: materialize its vectors step .*tenor refresh"):
         vectors.search("none", [1.0], before=END)
+
+
+def test_asking_a_store_without_a_database_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TENOR_DATABASE_URL", raising=False)
+    with pytest.raises(NoVectors, match=r"horizon 5m has no vectors yet: .* `tenor refresh horizon=5m`"):
+        Vectors(Database(tmp_path)).newest("5m/market", "market", END)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_query_of_another_length_is_refused(vectors: Vectors) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from quant.bundle import Bundle
+from quant.manifest import digest
 from resources.inference import Inference, InferenceError
 from resources.registry import Registry
 from serving.audit_log import AuditLog
@@ -31,9 +32,12 @@ def rewrite(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest, its own hash with it."""
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    hashes = manifest.pop("files")
+    told = {**manifest, "files": {**hashes, "manifest.json": digest(manifest)}}
+    (folder / "manifest.json").write_text(json.dumps(told))
 
 
 def golden(folder: Path, **columns: pl.Expr) -> None:
@@ -86,6 +90,12 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     "another bundle's folder": (
         lambda folder, other: shutil.copytree(other, folder, dirs_exist_ok=True),
         "copied to the wrong place",
+    ),
+    "a number changed": (
+        lambda folder, _: (folder / "manifest.json").write_text(
+            (folder / "manifest.json").read_text().replace('"lookback": ', '"lookback": 1')
+        ),
+        "its SHA-256 is not the one in it",
     ),
     "another horizon's": (lambda folder, _: edit(folder, lambda it: it.update(horizon="1h")), "wrong place"),
     "another id": (lambda folder, _: edit(folder, lambda it: it.update(id="0" * 16)), "does not follow"),

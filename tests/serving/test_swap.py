@@ -82,7 +82,7 @@ def test_a_damaged_bundle_leaves_the_old_one_serving_and_says_why(
     target = registry.path("5m", bundles[1].id) / file
     data = bytearray(target.read_bytes())
     data[len(data) // 2] ^= 1
-    target.write_bytes(data[:-100] if file == "manifest.json" else data)  # no hash covers the manifest itself
+    target.write_bytes(data[:-100] if file == "manifest.json" else data)  # a flipped bit there may be in a number
     registry.promote("5m", bundles[1].id, "damaged")
     with pytest.raises(InferenceError, match=re.escape(file)) as caught:
         inference.load("5m")
