@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -78,7 +79,7 @@ def alarms(seeds: int, asked: float, columns: int, spells: bool) -> Counts:
         days = frame["session"].unique().sort()
         learned = frame.filter(pl.col("session") <= days[TRAINED - 1])
         factors = [name for name in frame.columns if name not in ("timestamp", "symbol", "session")]
-        how = {"method": "wasserstein", "sample_rows": 2000}
+        how: dict[str, Any] = {"method": "wasserstein", "sample_rows": 2000}
         made = calibrate(learned, factors, window_sessions=WINDOW, windows=200, **how)
         failed = 0
         for first in range(TRAINED, TRAINED + AFTER - WINDOW + 1, WINDOW):
@@ -105,8 +106,8 @@ def by_spells_alone(turbulent: npt.NDArray[np.bool_], asked: float) -> Counts:
 
     Its level is set as the real one's is. A little noise, the same in every market, parts what would be equal.
     """
-    shown = turbulent[:, LOOK_BACK : LOOK_BACK + TRAINED + AFTER]
-    shown = shown + 0.3 * np.random.default_rng(2).normal(size=shown.shape)
+    read = turbulent[:, LOOK_BACK : LOOK_BACK + TRAINED + AFTER]
+    shown = read + 0.3 * np.random.default_rng(2).normal(size=read.shape)
     found = np.lib.stride_tricks.sliding_window_view(shown, WINDOW, axis=1).sum(axis=2)
     firsts = np.unique(np.linspace(0, TRAINED - WINDOW, 200).round().astype(int))
     over = int(rate_of(TRAINED // WINDOW, asked)[1] * len(firsts) / (TRAINED // WINDOW))
