@@ -20,11 +20,11 @@ from tests.loop.replay import Replay
 
 @contextmanager
 def rebuilt(replay: Replay, root: Path, since: date) -> Iterator[Pipeline]:
-    """A store with the recorded bars of the finest horizon and the registry of the replay, and the rest made anew.
+    """A store with the recorded bars and the registry of the replay, and everything made anew.
 
-    Bars are recorded data, for `known_at` says when they came; those of a resampled horizon are made of them. Drift
-    holds each session against the bundle that served when it closed, so bundles and ledger are what it is made of, too;
-    it is made of the sessions `since` somebody served.
+    Bars are recorded data, for `known_at` says when they came: they are fetched and resampled once more over what was
+    recorded, which must change nothing. Drift holds each session against the bundle that served when it closed, so
+    bundles and ledger are what it is made of, too; it is made of the sessions `since` somebody served.
     """
     database = Database(root)
     words = [word for word in replay.words if not word.startswith("store.root")]
@@ -33,14 +33,11 @@ def rebuilt(replay: Replay, root: Path, since: date) -> Iterator[Pipeline]:
         shutil.copytree(replay.root / "registry", root / "registry")
         clean.clock.set(replay.clock.now())
         for horizon in clean.horizons:
-            plan = clean.plan(horizon)
-            if plan.finer is None:
-                table = names.table("bars", horizon)
-                rows = replay.lake.scan(table).collect()
-                clean.lake.write(table, [rows], rows["partition"].unique().sort().to_list(), layout_of(plan))
-            else:
-                clean.run("bars", horizon=horizon)
-            clean.run("features", "factors", "vectors", horizon=horizon)
+            table = names.table("bars", horizon)
+            rows = replay.lake.scan(table).collect()
+            clean.lake.write(table, [rows], rows["partition"].unique().sort().to_list(), layout_of(clean.plan(horizon)))
+        for horizon in clean.horizons:
+            clean.run("bars", "features", "factors", "vectors", horizon=horizon)
         for horizon in clean.registry.horizons():
             clean.run(
                 "drift", keys=[key for key in clean.partition_keys(horizon) if key >= str(since)], horizon=horizon
