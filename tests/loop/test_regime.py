@@ -88,6 +88,7 @@ def test_a_change_of_regime_is_noticed_trained_for_and_told_from_cause_to_deploy
     second = made[1]
     assert str(min(failed)) in second.tags["tenor/why"]
     assert second.tags["tenor/cause_url"].endswith(f"/assets/5m/drift?view=checks&checkDetail={names.NO_DRIFT}")
+    assert second.tags["tenor/cause_report"].endswith(f"/reports/5m/drift-{min(failed)}.html")
 
     # From cause to deployment, each tells of the one before.
     bundles = {registry.provenance("5m", id)["run"]: id for id in registry.bundles("5m")}
@@ -96,6 +97,7 @@ def test_a_change_of_regime_is_noticed_trained_for_and_told_from_cause_to_deploy
         "kind": "drift",
         "why": second.tags["tenor/why"],
         "url": second.tags["tenor/cause_url"],
+        "report": second.tags["tenor/cause_report"],
     }
     [judgement] = registry.judgements("5m", bundles[second.run_id])
     assert judgement["champion"] == champion.id
