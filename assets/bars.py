@@ -33,6 +33,7 @@ ALWAYS = "always"  # the one partition of the splits and dividends
 
 # Slots read at a time: a few weeks of minutes, or a daily history whole.
 SLOTS_PER_CHUNK = 8192
+ABOUT = "Every row that came in was kept, was rejected with its reason, or gave way to a pushed bar; none is lost."
 
 # Rows that arrived for the bars that start in [start, end), None where none did.
 Arrival = tuple[datetime, datetime, pl.DataFrame | None]
@@ -69,7 +70,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         group_name=names.group(horizon),
         pool=names.tables_pool(horizon),
         kinds={"polars", "deltalake"},
-        check_specs=[dg.AssetCheckSpec(names.BARS_ACCOUNTED, asset=names.key(horizon, "bars"))],
+        check_specs=[names.check(horizon, "bars", names.BARS_ACCOUNTED, ABOUT)],
     )
     def bars(
         context: dg.AssetExecutionContext,

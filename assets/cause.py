@@ -6,23 +6,27 @@ from typing import Any
 
 import dagster as dg
 
-CAUSE, WHY, URL = "tenor/cause", "tenor/why", "tenor/cause_url"
+CAUSE, WHY, URL, REPORT = "tenor/cause", "tenor/why", "tenor/cause_url", "tenor/cause_report"
 BY_HAND = "by hand"
 LONGEST = 500  # characters of a reason, as a tag
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What warranted a training (first, drift, decay, age, schedule, or by hand), why, and where the evidence is."""
+    """What warranted a training (first, drift, decay, age, schedule, or by hand), why, and where the evidence is.
+
+    url: the check that failed. It shows its newest result first: what it found then is on the page `report`.
+    """
 
     kind: str
     why: str = ""
     url: str = ""
+    report: str = ""
 
     @classmethod
     def of(cls, tags: Mapping[str, str]) -> "Cause":
         """What the tags of a run say."""
-        return cls(tags.get(CAUSE, BY_HAND), tags.get(WHY, ""), tags.get(URL, ""))
+        return cls(tags.get(CAUSE, BY_HAND), tags.get(WHY, ""), tags.get(URL, ""), tags.get(REPORT, ""))
 
     @classmethod
     def kept(cls, provenance: Mapping[str, Any]) -> "Cause | None":
@@ -32,7 +36,7 @@ class Cause:
 
     def tags(self) -> dict[str, str]:
         """Tags of a run, as `of` reads them."""
-        told = {CAUSE: self.kind, WHY: self.why[:LONGEST], URL: self.url}
+        told = {CAUSE: self.kind, WHY: self.why[:LONGEST], URL: self.url, REPORT: self.report}
         return {tag: text for tag, text in told.items() if text}
 
     def to_dict(self) -> dict[str, str]:
@@ -46,4 +50,6 @@ class Cause:
             told["cause, why"] = self.why
         if self.url:
             told["caused by"] = dg.MetadataValue.url(self.url)
+        if self.report:
+            told["caused by, report"] = dg.MetadataValue.url(self.report)
         return told

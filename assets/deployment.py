@@ -15,6 +15,8 @@ from resources.registry import Entry, Registry
 
 ENTRY, SERVED, LOOKED = "ledger entry", "served", "looked at"  # what the sensor reads
 
+ABOUT = "Every service of this store serves the newest entry of the promotion ledger."
+
 
 def build(plan: Plan) -> dg.AssetsDefinition:
     """The `deployment` step of one horizon."""
@@ -26,7 +28,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         deps=[names.key(horizon, "model")],
         group_name=names.group(horizon),
         kinds={"fastapi"},
-        check_specs=[dg.AssetCheckSpec(names.CONVERGED, asset=key, blocking=False)],
+        check_specs=[names.check(horizon, "deployment", names.CONVERGED, ABOUT)],
     )
     def deployment(
         context: dg.AssetExecutionContext,
@@ -76,27 +78,28 @@ def told(registry: Registry, reports: Reports, entry: Entry, found: Sequence[Ser
     metadata: dict[str, Any] = {
         "bundle": entry.id,
         "ledger number": entry.number,
-        ENTRY: entry_text(entry),
         "action": entry.action,
         "why": entry.why,
         "by": entry.by or "not recorded",
         "promoted at": dg.MetadataValue.timestamp(entry.at),
-        "served by": f"{len(serving)} of {len(found)} services",
-        "services": dg.MetadataValue.md(_table(found)),
-        SERVED: dg.MetadataValue.json({one.url: one.number for one in found}),
-        "challengers": len(set(registry.bundles(horizon)) - {past.id for past in registry.ledger(horizon)}),
-        "evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{entry.id}.html")),
-        "model": dg.MetadataValue.url(reports.asset(horizon, "model")),
-        "service": dg.MetadataValue.url(f"{found[0].url}/models"),
     }
     since = min((one.since for one in serving if one.since), default=None)
     if since is not None:
         metadata["serves since"] = dg.MetadataValue.timestamp(since)
-    if run := provenance.get("run"):
-        metadata["trained by"] = dg.MetadataValue.url(reports.run(str(run)))
     if cause := Cause.kept(provenance):
         metadata |= cause.metadata()
-    return metadata
+    if run := provenance.get("run"):
+        metadata["trained by"] = dg.MetadataValue.url(reports.run(str(run)))
+    return metadata | {
+        "evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{entry.id}.html")),
+        "model": dg.MetadataValue.url(reports.asset(horizon, "model")),
+        "challengers": len(set(registry.bundles(horizon)) - {past.id for past in registry.ledger(horizon)}),
+        "served by": f"{len(serving)} of {len(found)} services",
+        "services": dg.MetadataValue.md(_table(found)),
+        "service": dg.MetadataValue.url(f"{found[0].url}/models"),
+        ENTRY: entry_text(entry),
+        SERVED: dg.MetadataValue.json({one.url: one.number for one in found}),
+    }
 
 
 def entry_text(entry: Entry) -> str:

@@ -26,6 +26,7 @@ from resources.progress import Progress
 from resources.settings import Settings
 
 MOST = 10  # symbols that a message names
+ABOUT = "Every row keeps its columns' bounds, and every column has the share of values that it declares."
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def build(step: Derived, plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -
         group_name=names.group(horizon),
         pool=names.tables_pool(horizon),
         kinds={"mlx", "deltalake"},
-        check_specs=[dg.AssetCheckSpec(step.check, asset=names.key(horizon, step.name))],
+        check_specs=[names.check(horizon, step.name, step.check, ABOUT)],
         metadata={
             "look-back (bars)": program.lookback,
             **{f"look-back ({name} bars)": slots for name, slots in elsewhere.items()},

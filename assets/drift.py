@@ -17,8 +17,10 @@ from resources.lake import Lake
 from resources.registry import Registry
 from resources.settings import Settings
 
-HISTORY = "drift.html"  # the page of all sessions
-SHOWN = 120  # sessions of it
+SHOWN = 120  # sessions of the page of all sessions
+ABOUT = (
+    "The newest finished session, and those just before it, look like what the champion was trained on; `report` shows."
+)
 
 
 def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -34,7 +36,7 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         group_name=names.group(horizon),
         pool=names.tables_pool(horizon),
         kinds={"evidently"},
-        check_specs=[dg.AssetCheckSpec(names.NO_DRIFT, asset=names.key(horizon, "drift"), blocking=False)],
+        check_specs=[names.check(horizon, "drift", names.NO_DRIFT, ABOUT)],
     )
     def drift(
         context: dg.AssetExecutionContext,
@@ -64,26 +66,26 @@ def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, foun
     horizon, config = plan.horizon.name, plan.horizon.drift
     rows = found.rows.filter(pl.col("session") == day)
     past = history(plan, lake, day, SHOWN)
-    name = f"drift-{day}.html"
+    name = drift_page.file(day)
     if found.anew or not reports.path(horizon, name).exists():
         linked = reports.write(horizon, name, drift_page.report(plan, rows, past))
 
         def link(session: date) -> str | None:
-            there = f"drift-{session}.html"
+            there = drift_page.file(session)
             return there if reports.path(horizon, there).exists() else None
 
-        reports.write(horizon, HISTORY, drift_page.overview(plan, past, link))
+        reports.write(horizon, drift_page.HISTORY, drift_page.overview(plan, past, link))
     else:
         linked = reports.linked(horizon, name)
     whole = rows.row(0, named=True)
     worst = rows.filter("drifted").sort("excess", descending=True)["column"].to_list()
     numbers: dict[str, Any] = {
         "session": str(day),
-        "share drifted": whole["share"],
+        "share drifted": names.rounded(whole["share"]),
         "columns compared": rows["statistic"].count(),
         "excess": names.number(drift_page.finite(whole["reached"])),
         "level": names.number(drift_page.finite(whole["level"])),
-        "false alarms a session": whole["rate"],
+        "false alarms a session": names.rounded(whole["rate"]),
         "rows compared": f"{whole['rows']} of {whole['of_rows']} now, {whole['reference_rows']} of "
         f"{whole['of_reference_rows']} in training",
         "champion": whole["champion"],
@@ -91,7 +93,7 @@ def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, foun
     }
     links = {
         **linked,
-        "history": dg.MetadataValue.url(reports.page(horizon, HISTORY)),
+        "history": dg.MetadataValue.url(reports.page(horizon, drift_page.HISTORY)),
         "champion's evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{whole['champion']}.html")),
         "made by": dg.MetadataValue.url(reports.run(run)),
     }
@@ -100,11 +102,12 @@ def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, foun
     severe = whole["share"] > config.severe_share
     return dg.MaterializeResult(
         metadata={
+            "verdict": drift_page.verdict(rows),
+            **links,
             **numbers,
             "sessions compared anew": found.anew,
             "sessions": dg.MetadataValue.md(_sessions(found)),
             "columns": dg.MetadataValue.md(drift_page.markdown(rows)),
-            **links,
         },
         check_results=[
             dg.AssetCheckResult(

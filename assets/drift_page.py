@@ -17,6 +17,7 @@ from assets.plan import Plan
 
 Row = Mapping[str, Any]
 Link = Callable[[date], str | None]
+HISTORY = "drift.html"  # the page of all sessions
 STEPS = (-math.inf, -0.5, 0.0, 0.5, 1.0)  # of a cell's shade: its excess in parts of the level, from these on
 WHAT = "The furthest beyond training first. Bars: 10 to 90 % of values and the median; training above, now below."
 LOOK = """<style>.cell { fill: none } .cell.c0 { stroke: var(--shade) } .cell.c1 { stroke: var(--train) }
@@ -24,6 +25,11 @@ LOOK = """<style>.cell { fill: none } .cell.c0 { stroke: var(--shade) } .cell.c1
 .over { color: var(--down); font-weight: 600 } .key.k-c0 { background: var(--shade) }
 .key.k-c1 { background: var(--train) } .key.k-c2 { background: var(--valid) } .key.k-c3 { background: var(--embargo) }
 .key.k-c4 { background: var(--down) } td svg { width: 150px; display: inline-block; vertical-align: middle }</style>"""
+
+
+def file(session: date) -> str:
+    """The file of a session's page, beside the one of all sessions."""
+    return f"drift-{session}.html"
 
 
 def report(plan: Plan, rows: pl.DataFrame, past: pl.DataFrame) -> str:
@@ -46,6 +52,7 @@ def report(plan: Plan, rows: pl.DataFrame, past: pl.DataFrame) -> str:
             page.section("Columns", WHAT, _columns(rows, since(past))),
             *_over_time(past),
             page.section("How the thresholds are made", "", _how(plan, whole) + _skipped(rows)),
+            f'<p><a href="{HISTORY}">All sessions</a></p>',
         ],
     )
 

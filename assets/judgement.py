@@ -7,6 +7,7 @@ Both predict the newest rows, from which neither learned: `quant.judge` compares
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 
@@ -225,6 +226,6 @@ def _told(why: str, found: dict[str, Any], registry: Registry, horizon: str, id:
         "judged sections": found["sections"],
         "judged window": " to ".join(found["window"]) if "window" in found else "none",
         "judged p": names.number(found.get("p")),
-        "judgement": str(registry.path(horizon, id) / JUDGEMENT),
+        "judgement": dg.MetadataValue.path(registry.path(horizon, id) / JUDGEMENT),
     }
     return Decision(why, metadata)

@@ -53,4 +53,14 @@ def group(horizon: str) -> str:
 
 def number(value: float | None) -> dg.MetadataValue:
     """A number as metadata; text where it is undefined."""
-    return dg.MetadataValue.text("undefined") if value is None else dg.MetadataValue.float(value)
+    return dg.MetadataValue.text("undefined") if value is None else dg.MetadataValue.float(rounded(value))
+
+
+def rounded(value: float) -> float:
+    """A number as a person reads it: seven significant digits. Those who compute take it from where it was computed."""
+    return float(f"{value:.7g}")
+
+
+def check(horizon: str, step: str, name: str, about: str) -> dg.AssetCheckSpec:
+    """A check of a step; about: what it says when it passes, for the reader of the UI."""
+    return dg.AssetCheckSpec(name, asset=key(horizon, step), description=about)

@@ -28,7 +28,8 @@ def document(title: str, sections: Sequence[str], *, heading: bool = True) -> st
     top = f"<h1>{escape(title)}</h1>" if heading else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head>"
         f"<body>{top}{''.join(sections)}</body></html>"
     )
 

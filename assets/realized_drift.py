@@ -26,6 +26,7 @@ CHAMPION = "champion"  # the role of answers that were served
 IC = "rank_ic"
 LAYOUT = {"format": "realized-1"}
 PAGE = "realized.html"
+ABOUT = "The answers that were served score no worse than judging promised, as far as so few sessions can tell."
 EMPTY = pl.Schema({"time": pl.Datetime("us", "UTC"), IC: pl.Float64(), "session": pl.Date()})
 SCHEMA = pl.Schema(
     {
@@ -58,7 +59,7 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         group_name=names.group(horizon),
         pool=names.tables_pool(horizon),
         kinds={"evidently"},
-        check_specs=[dg.AssetCheckSpec(names.AS_PROMISED, asset=names.key(horizon, names.REALIZED), blocking=False)],
+        check_specs=[names.check(horizon, names.REALIZED, names.AS_PROMISED, ABOUT)],
     )
     def realized(
         context: dg.AssetExecutionContext,
@@ -186,6 +187,8 @@ def _figures(found: Decay) -> dict[str, float | None]:
 
 def _reported(row: dict[str, Any], linked: dict[str, dg.MetadataValue], reports: Reports, run: str):
     told: dict[str, Any] = {
+        "verdict": row["why"],
+        **linked,
         "champion": row["champion"],
         "session": str(row["session"]),
         "sessions": row["sessions"],
@@ -197,8 +200,6 @@ def _reported(row: dict[str, Any], linked: dict[str, dg.MetadataValue], reports:
         "p": names.number(row["p"]),
         "distance of the distributions": names.number(row["statistic"]),
         "its threshold": names.number(row["threshold"]),
-        "verdict": row["why"],
-        **linked,
         "made by": dg.MetadataValue.url(reports.run(run)),
     }
     return dg.MaterializeResult(

@@ -12,7 +12,7 @@ import dagster as dg
 
 from assets import names
 from assets.plan import Plan
-from conf.refreshing import Off
+from conf.refreshing import AfterInterval, Off
 from defs.due import longest_pause, rule_of
 from defs.priority import priority
 
@@ -21,7 +21,8 @@ SECONDS = 15
 SCORES = (names.OUTCOMES, names.REALIZED)  # of what was served
 # On runs that make what follows too, so that it need not be asked for again: its value is the horizon.
 FOLLOWS = "tenor/follows"
-RETRY = {"hourly": "0 * * * *", "daily": "0 0 * * *"}
+HOURLY = "0 * * * *"
+RETRY = {"hourly": HOURLY, "daily": "0 0 * * *"}
 # Partitions of other horizons that may still be empty: their newest, for another horizon's session may end later.
 RECENT = timedelta(days=7)
 
@@ -43,11 +44,18 @@ def follow(plan: Plan) -> dg.AutomationCondition:
 
 
 def score(plan: Plan, step: str) -> dg.AutomationCondition:
-    """The condition of what scores answers. It takes what is there: an unfinished session has no bars yet."""
+    """The condition of what scores answers. It takes what is there: an unfinished session has no bars yet.
+
+    Every run is a process to start, and what reads scores counts in sessions: where bars come after each interval, they
+    are scored once an hour.
+    """
     # Outcomes have no partitions, so a run that makes bars never makes them too.
     changed = _changed(plan) if step != names.OUTCOMES else AC.any_deps_match(AC.data_version_changed())
     ready = ~AC.any_deps_in_progress() & ~AC.in_progress()
-    return (_since_asked(plan, changed) & ready).with_label("scores what was served")
+    condition = _since_asked(plan, changed) & ready
+    if step == names.OUTCOMES and isinstance(rule_of(plan), AfterInterval):
+        condition = condition & AC.cron_tick_passed(HOURLY).since(AC.newly_requested()).with_label("an hour began")
+    return condition.with_label("scores what was served")
 
 
 def _changed(plan: Plan) -> dg.AutomationCondition:

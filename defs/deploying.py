@@ -17,7 +17,7 @@ from resources.clock import Clock
 from resources.instances import Instances, of
 from resources.registry import Entry, Registry
 
-SECONDS = 5
+SECONDS = 15
 DEPLOY = "deploy"
 PAUSE = timedelta(minutes=1)  # at least, between two looks at services that come and go under the same champion
 IN_PROGRESS = [

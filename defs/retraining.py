@@ -51,6 +51,8 @@ def retrain(plan: Plan) -> dg.SensorDefinition:
             if told.stopped:
                 context.log.warning(f"{horizon}: {told.why}")
             return dg.SkipReason(f"{horizon}: {told.why}")
+        check = told.evidence
+        cause = Cause(told.cause, told.why, check.url, check.report) if check else Cause(told.cause, told.why)
         return dg.RunRequest(
             run_key=f"{horizon} train after {_before(facts)}",
             asset_selection=steps,
@@ -58,7 +60,7 @@ def retrain(plan: Plan) -> dg.SensorDefinition:
                 HORIZON: horizon,
                 WHAT: TRAIN,
                 ASKED: now.isoformat(),
-                **Cause(told.cause, told.why, told.url).tags(),
+                **cause.tags(),
                 **training_priority(plan),
             },
         )

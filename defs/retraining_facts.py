@@ -59,11 +59,11 @@ class _Closed:
 def _sessions(plan: Plan, lake: Lake) -> int:
     """Sessions from the first row of factors to the last."""
     table = names.table("factors", plan.horizon.name)
-    if not lake.exists(table):
+    held = lake.partitions(table)
+    if not held:
         return 0
-    ends = lake.scan(table).select(first=pl.min("timestamp"), last=pl.max("timestamp")).collect()
-    if ends["first"][0] is None:
-        return 0
+    edges = lake.scan(table).filter(pl.col("partition").is_in([held[0], held[-1]]))  # a tick reads no whole table
+    ends = edges.select(first=pl.min("timestamp"), last=pl.max("timestamp")).collect()
     stamps = pl.concat([ends["first"], ends["last"]]).dt.replace_time_zone(None).to_numpy()
     first, last = plan.grid.session_dates(stamps).tolist()
     return len(plan.grid.dates(first, last))
@@ -114,7 +114,8 @@ def _drift(plan: Plan, lake: Lake, reports: Reports, calendar: _Closed, champion
     url = reports.check(plan.horizon.name, "drift", names.NO_DRIFT)
     day = rows["session"][0]
     why = f"drift check of session {day}: {drift_page.verdict(rows)}"
-    return Failed(why, calendar.after(day), url, rows["rate"][0])
+    report = reports.page(plan.horizon.name, drift_page.file(day))
+    return Failed(why, calendar.after(day), url, report, rows["rate"][0])
 
 
 def _decay(plan: Plan, lake: Lake, reports: Reports, calendar: _Closed, champion: str) -> Failed | None:
@@ -124,4 +125,5 @@ def _decay(plan: Plan, lake: Lake, reports: Reports, calendar: _Closed, champion
         return None
     url = reports.check(plan.horizon.name, names.REALIZED, names.AS_PROMISED)
     day = rows["session"][0]
-    return Failed(f"realized scores up to {day}: {rows['why'][0]}", calendar.after(day), url)
+    report = reports.page(plan.horizon.name, realized_drift.PAGE)
+    return Failed(f"realized scores up to {day}: {rows['why'][0]}", calendar.after(day), url, report)

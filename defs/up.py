@@ -44,10 +44,11 @@ def up(overrides: Sequence[str]) -> int:
         ):
             processes.start(name, words, environment, cwd=REPOSITORY, log=root / f"{name}.log")
         print("starting …", flush=True)
-        _wait(processes, serving)
+        silent = _wait(processes, serving)
         if processes.ended() is None:
+            state = f"still starting: no answer from {', '.join(silent)} yet" if silent else "Tenor is up"
             print(
-                f"Tenor is up; Ctrl-C stops it.\n"
+                f"{state}; Ctrl-C stops it.\n"
                 f"  UI       http://127.0.0.1:{serving.dagster_port}   log: {root}/dagster.log\n"
                 f"  service  {url_of(serving)}   log: {root}/service.log",
                 flush=True,
@@ -66,8 +67,8 @@ def dagster(serving: Serving) -> list[str]:
     return [program, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", port, "--log-level", "warning"]
 
 
-def _wait(processes: Processes, serving: Serving) -> None:
-    """Until the UI and the service answer, a child ends, or starting takes too long."""
+def _wait(processes: Processes, serving: Serving) -> list[str]:
+    """Until the UI and the service answer, a child ends, or starting takes too long: what did not answer by then."""
     until = time.monotonic() + STARTING_SECONDS
     waiting = [f"http://127.0.0.1:{serving.dagster_port}/server_info", f"{url_of(serving)}/health"]
     while waiting and processes.ended() is None and time.monotonic() < until:
@@ -75,6 +76,7 @@ def _wait(processes: Processes, serving: Serving) -> None:
             httpx.get(waiting[0], trust_env=False).raise_for_status()
             del waiting[0]
         time.sleep(0.2)
+    return waiting
 
 
 def _until_one_ends(processes: Processes, root: Path) -> int:

@@ -44,7 +44,8 @@ class Failed:
 
     why: str
     sessions_ago: int
-    url: str
+    url: str  # of the check, which goes on
+    report: str  # of that session
     rate: float = 0.0  # of false alarms, a session
 
 
@@ -64,11 +65,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Decision:
-    """Train (`cause` is set) or wait, and why; url: the evidence. stopped: until a person has seen to it."""
+    """Train (`cause` is set) or wait, and why; evidence: a failed check. stopped: until a person has seen to it."""
 
     cause: Cause | None
     why: str
-    url: str = ""
+    evidence: Failed | None = None
     stopped: bool = False
 
 
@@ -93,8 +94,8 @@ def decide(facts: Facts, policy: Policy, now: datetime) -> Decision:
         more = min(one.at for one in begun[: policy.per_day]) + DAY
         spent = f"{len(begun)} trainings in 24 hours, retraining.per_day is {policy.per_day}"
         return Decision(None, f"the day's budget is spent: {spent}; the next from {more:%Y-%m-%d %H:%M} UTC; {causes}")
-    cause, _, url = wanted[0]
-    return Decision(cause, causes, url)
+    cause, _, evidence = wanted[0]
+    return Decision(cause, causes, evidence)
 
 
 def failed_in_a_row(trainings: Sequence[Training]) -> list[Training]:
@@ -120,28 +121,28 @@ def _stopped(facts: Facts, policy: Policy) -> Decision | None:
     return Decision(None, why, stopped=True)
 
 
-def _wanted(facts: Facts, policy: Policy) -> list[tuple[Cause, str, str]]:
+def _wanted(facts: Facts, policy: Policy) -> list[tuple[Cause, str, Failed | None]]:
     """Every cause that holds, the most telling first: with why, and the evidence."""
     if facts.champion is None:
         if policy.first_sessions is None or facts.sessions < policy.first_sessions:
             return []
-        return [("first", f"no model serves, and there are {facts.sessions} sessions to learn from", "")]
+        return [("first", f"no model serves, and there are {facts.sessions} sessions to learn from", None)]
     since = _since_trained(facts)
 
     def fresh(check: Failed | None) -> bool:
         """A check that failed before the last training has had its training."""
         return check is not None and (since is None or check.sessions_ago < since)
 
-    found: list[tuple[Cause, str, str]] = []
+    found: list[tuple[Cause, str, Failed | None]] = []
     if policy.on_decay and facts.decay is not None and fresh(facts.decay):
-        found.append(("decay", facts.decay.why, facts.decay.url))
+        found.append(("decay", facts.decay.why, facts.decay))
     if policy.on_drift and facts.drift is not None and fresh(facts.drift) and _sure(facts.drift, policy):
-        found.append(("drift", facts.drift.why, facts.drift.url))
+        found.append(("drift", facts.drift.why, facts.drift))
     age = facts.champion_age
     if policy.age_sessions is not None and age is not None and age >= policy.age_sessions:
-        found.append(("age", f"the champion was trained {age} sessions ago", ""))
+        found.append(("age", f"the champion was trained {age} sessions ago", None))
     if policy.every_sessions is not None and since is not None and since >= policy.every_sessions:
-        found.append(("schedule", f"the last model was trained {since} sessions ago", ""))
+        found.append(("schedule", f"the last model was trained {since} sessions ago", None))
     return found
 
 

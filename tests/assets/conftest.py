@@ -59,9 +59,14 @@ class Made:
 
 
 class Pipeline:
-    """The graph of some horizons over a store of its own. `words`: overrides in Hydra's grammar."""
+    """The graph of some horizons over a store of its own. `words`: overrides in Hydra's grammar.
 
-    def __init__(self, root: Path, *words: str, store: Vectors | None = None) -> None:
+    instance: where Dagster keeps what happened, by default in memory.
+    """
+
+    def __init__(
+        self, root: Path, *words: str, store: Vectors | None = None, instance: dg.DagsterInstance | None = None
+    ) -> None:
         self.words = [*words, f"store.root='{root}'"]
         self.horizons = compose(self.words)
         self.clock = FixedClock(NOW)
@@ -71,7 +76,7 @@ class Pipeline:
         self._resources = {**(graph.resources or {}), "registry": self.registry}
         if store is not None:
             self._resources["store"] = store
-        self._instance = dg.DagsterInstance.ephemeral()
+        self._instance = instance or dg.DagsterInstance.ephemeral()
 
     def plan(self, horizon: str = "5m") -> Plan:
         return Plan(self.horizons[horizon])

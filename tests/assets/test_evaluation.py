@@ -40,7 +40,8 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         self.links += [given["href"] or ""] if tag == "a" else []
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "data") and tag != "a"]
+        named = [value or "" for name, value in attrs if name in ("src", "href", "data") and tag != "a"]
+        self.fetched += [value for value in named if not value.startswith("data:")]
         self.anchors |= {given["id"] or ""} if "id" in given else set()
 
     def handle_endtag(self, tag: str) -> None:

@@ -235,6 +235,22 @@ def test_the_unfinished_session_of_a_source_that_goes_on_is_followed_when_it_has
         assert all("2026-01-06" not in keys for keys in made.tick().values())
 
 
+def test_where_bars_come_after_each_interval_they_are_scored_once_an_hour() -> None:
+    made = Daemon("horizon=5m", "automation=interval", *MARKET, *SMALL)
+    with made.instance:
+        made.settled()
+        newest = made.partitions()[-1]
+        asked = []
+        for minutes in range(10, 130, 10):  # from half past twelve
+            made.made("bars", {newest: f"bar {minutes}"})
+            found = made.tick(minutes=10)
+            assert "5m features" in found  # everything else follows every bar
+            made.made("features", {newest: f"bar {minutes}"})
+            if SCORED.items() <= found.items():
+                asked.append((made.now.hour, made.now.minute))
+        assert [hour for hour, _ in asked] == [13, 14]
+
+
 def test_resampled_bars_follow_the_finer_ones() -> None:
     made = Daemon("horizon=5m,30m", *MARKET, *SMALL)
     with made.instance:

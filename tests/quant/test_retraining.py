@@ -21,8 +21,8 @@ def trained(sessions_ago: int, done: bool | None = True, id: str = "aaaaaaaa-1")
 
 
 CALM = Facts(sessions=300, champion="c1", champion_age=10, trainings=[trained(10)], drift=None, decay=None)
-DRIFTED = Failed("8 of 30 columns drifted", 0, "http://ui/drift")
-DECAYED = Failed("realized -0.01 is below", 0, "http://ui/realized")
+DRIFTED = Failed("8 of 30 columns drifted", 0, "http://ui/drift", "http://page/drift")
+DECAYED = Failed("realized -0.01 is below", 0, "http://ui/realized", "http://page/realized")
 
 
 def test_nothing_warrants_a_training_where_nothing_changed() -> None:
@@ -45,7 +45,7 @@ def test_each_cause_trains_and_is_told_with_its_evidence(
     changed: dict[str, object], cause: str, why: str, url: str
 ) -> None:
     found = decide(replace(CALM, **changed), POLICY, NOW)
-    assert (found.cause, found.url) == (cause, url)
+    assert (found.cause, found.evidence.url if found.evidence else "") == (cause, url)
     assert why in found.why
 
 

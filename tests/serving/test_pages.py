@@ -11,7 +11,7 @@ import pytest
 from quant.bundle import Bundle
 from resources.registry import Registry
 from serving.keys import KeyRing, digest_of, parse
-from tests.serving.browser import Page, chromium
+from tests.browser import Page, chromium
 from tests.serving.conftest import Serve
 from tests.serving.test_live import LIVE, push, warm
 

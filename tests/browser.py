@@ -38,15 +38,30 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def until(self, script: str) -> Any:
+    def until(self, script: str, seconds: float = PATIENCE) -> Any:
         """Wait until a script of the page gives something."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + seconds
         while not (found := self.value(script)):
             assert time.monotonic() < until, (
                 f"{script}: {found!r}; {self.troubles}; {self.value('document.body.innerText')}"
             )
             time.sleep(0.05)
         return found
+
+    def shows(self, text: str, seconds: float = PATIENCE) -> None:
+        """Wait until the page shows a text."""
+        self.until(f"document.body?.innerText.includes({json.dumps(text)})", seconds)
+
+    def follow(self, address: str, seconds: float = PATIENCE) -> str:
+        """Wait for a link whose address contains this, click it, and wait for what opens; its address.
+
+        A link that opens a tab of its own opens in this one.
+        """
+        found = f"[...document.querySelectorAll('a')].find(link => link.href.includes({json.dumps(address)}))"
+        href = self.until(f"{found}?.href", seconds)
+        self.value(f"(link => {{ link.removeAttribute('target'); setTimeout(() => link.click()) }})({found}), null")
+        self.until(f"location.href.startsWith({json.dumps(href)}) && document.readyState === 'complete'", seconds)
+        return str(href)
 
     def _call(self, method: str, **params: Any) -> Any:
         number = next(self._numbers)
