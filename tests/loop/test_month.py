@@ -206,8 +206,10 @@ def test_models_are_trained_within_the_policy_and_told_from_cause_to_deployment(
     second = later[0]
     assert second.tags["tenor/cause_url"].endswith(f"/assets/5m/drift?view=checks&checkDetail={names.NO_DRIFT}")
     bundles = {registry.provenance("5m", id)["run"]: id for id in registry.bundles("5m")}
-    cause = {"kind": "drift", "why": second.tags["tenor/why"], "url": second.tags["tenor/cause_url"]}
-    assert cause.items() <= registry.provenance("5m", bundles[second.run_id])["cause"].items()
+    why, url, report = (second.tags[f"tenor/{tag}"] for tag in ("why", "cause_url", "cause_report"))
+    assert report.rpartition("/reports/5m/")[2] in {f"drift-{day}.html" for day in days[CHANGE:]}
+    cause = {"kind": "drift", "why": why, "url": url, "report": report}
+    assert registry.provenance("5m", bundles[second.run_id])["cause"] == cause
     [judgement] = registry.judgements("5m", bundles[second.run_id])
     assert judgement["champion"] == bundles[first.run_id]
     champion, deployed = registry.champion("5m"), lived.replay.told("deployment")
