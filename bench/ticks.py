@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from defs import alerting, automation, deploying, refresh, retraining
 from defs.graph import build
 from resources import dagster_storage
 from resources.clock import FixedClock, SystemClock
+from resources.database import Database
 from resources.settings import OVERRIDES_VARIABLE
 
 SMALL = ["features=[volatility]", "factors=[pass_through]", "source.symbols=2"]
@@ -126,8 +128,10 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--sessions", type=int, default=252)
     parser.add_argument("--ticks", type=int, default=7)
     given = parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as folder, dagster_storage.instance(Path(folder)) as instance:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
         os.environ["TENOR_HOME"] = folder
+        ends.callback(Database(Path(folder)).release)  # the last to go: its folder goes next
+        instance = ends.enter_context(dagster_storage.instance(Path(folder)))
         store = Store(Path(folder), given.horizons, given.sessions, instance)
         store.fill()
         total = 0.0
