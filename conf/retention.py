@@ -16,4 +16,5 @@ class Retention(Strict):
     reports_days: Count | None = None
     logs_days: Count | None = None
     log_mib: Count
+    conditions_days: Count
     predictions_days: Count | None = None

@@ -44,7 +44,9 @@ def build(plan: Plan) -> dg.AssetsDefinition:
         description="What `tenor vacuum` deletes by conf/retention, every `retention.every_days`; it says what went.",
     )
     def vacuum(context: dg.AssetExecutionContext, settings: Settings):
-        return dg.MaterializeResult(metadata=sweep(context, settings.horizon(horizon)))
+        run = settings.horizon(horizon)
+        forget(context.instance, run.retention.conditions_days)
+        return dg.MaterializeResult(metadata=sweep(context, run))
 
     return vacuum
 
@@ -65,6 +67,14 @@ def sweep(context: dg.AssetExecutionContext, horizon: Horizon) -> Mapping[str, d
         "things deleted": dg.MetadataValue.int(len(went)),
         "bytes freed": dg.MetadataValue.int(freed),
     }
+
+
+def forget(instance: dg.DagsterInstance, days: int) -> None:
+    """Delete what Dagster keeps of automation conditions from before so many days; those of every horizon."""
+    before = SystemClock().now() - timedelta(days=days)  # the database's clock stamped them
+    storage = instance.schedule_storage
+    assert storage is not None  # an instance has one
+    storage.purge_asset_evaluations(before.timestamp())
 
 
 def vacuums(plan: Plan) -> dg.SensorDefinition:

@@ -81,6 +81,24 @@ def test_the_sensor_asks_for_one_run_and_for_the_next_when_its_days_have_passed(
         assert again.run_key != first.run_key
 
 
+def test_what_automation_saw_is_kept_for_its_days(tmp_path: Path) -> None:
+    follows = dg.AssetSpec("follows", automation_condition=dg.AutomationCondition.missing())
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        seen = dg.evaluate_automation_conditions(dg.Definitions([follows]), instance)
+        [one] = [result.serializable_evaluation for result in seen.results]
+        storage = instance.schedule_storage
+        assert storage is not None
+        storage.add_auto_materialize_asset_evaluations(1, [one.with_run_ids(frozenset())])
+
+        def kept() -> int:
+            return len(storage.get_auto_materialize_evaluations_for_evaluation_id(1))
+
+        vacuuming.forget(instance, 1)
+        assert kept() == 1
+        vacuuming.forget(instance, 0)
+        assert kept() == 0
+
+
 def test_its_run_deletes_what_may_go_says_so_and_leaves_what_serves_whole(
     tmp_path: Path, bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +117,8 @@ def test_its_run_deletes_what_may_go_says_so_and_leaves_what_serves_whole(
     assert step.op.pool == names.tables_pool("1h")
 
     def metadata() -> dict[str, object]:
-        made = dg.materialize([step], resources={"settings": Settings()})
+        with dg.instance_for_test() as instance:
+            made = dg.materialize([step], instance=instance, resources={"settings": Settings()})
         [event] = made.get_asset_materialization_events()
         return {name: one.value for name, one in event.step_materialization_data.materialization.metadata.items()}
 
