@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 HORIZONS ?= 5m,1h
 ARGS ?=
+# Where Python may not keep what it compiles (many containers say so), each process would compile all that it imports.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run up test test-slow lint format validate bench lock clean
@@ -24,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (first time: a few hundred megabytes to download)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet $(COMPILE) --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

@@ -1,6 +1,6 @@
 """How often the drift check fails: falsely, on a market that does not change, and in 2020, on one that did.
 
-bench/drift.py rate [--seeds 40] [--rate 0.05]       made-up markets with and without spells of turbulence: alarms over
+bench/drift.py [rate] [--seeds 40] [--rate 0.05]     made-up markets with and without spells of turbulence: alarms over
                                                      seeds × windows, against the law that their number has
 bench/drift.py indices [--windows 1 2 5]             hourly indices: 2020 by a model of up to 2019, 2019 by one of 2018,
                                                      with windows of so many sessions
@@ -224,7 +224,7 @@ def spells(failed: Sequence[date], all_: Sequence[date]) -> list[tuple[date, dat
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rate", "indices"])
+    parser.add_argument("what", choices=["rate", "indices"], nargs="?", default="rate")
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--columns", type=int, default=20)
