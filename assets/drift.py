@@ -9,7 +9,7 @@ import polars as pl
 from assets import drift_page, names, partitions
 from assets.drift_compare import Examined, examine
 from assets.drift_evidently import full_page
-from assets.drift_history import history
+from assets.drift_history import history, newest
 from assets.plan import Plan
 from assets.reports import Reports
 from resources.clock import Clock
@@ -47,16 +47,23 @@ def build(plan: Plan, parts: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefi
         clock: dg.ResourceParam[Clock],
     ):
         """Predictions, factors and features of every finished session of the run, with the sessions just before it,
-        against what the champion of the time was trained on. The check speaks of the newest session.
+        against what the champion of the time was trained on. The check speaks of the newest session that ever was
+        compared: a run that looked at nothing, or at an older one, leaves it as it is.
         """
         run = Plan(settings.horizon(horizon))
         first, last = partitions.window(run, context.partition_keys)
         found = examine(run, lake, registry, clock, first, last)
-        if (newest := found.newest) is None:
-            return _skipped(f"no session from {first} to {last} is over by now, or has rows", found)
-        if newest in found.left_out:
-            return _skipped(found.left_out[newest], found)
-        return _reported(run, lake, registry, reports, found, newest, context.run.run_id)
+        day, standing = found.newest, newest(run, lake)
+        if day is None:
+            told = _skipped(f"no session from {first} to {last} is over by now, or has rows", found)
+        elif day in found.left_out:
+            told = _skipped(found.left_out[day], found)
+        else:
+            told = _reported(run, lake, registry, reports, found, day, context.run.run_id)
+        if standing.is_empty() or (day is not None and day >= standing["session"][0]):
+            return told
+        metadata = _numbers(standing) | _links(run, reports, standing)
+        return dg.MaterializeResult(metadata=told.metadata, check_results=[_check(run, standing, metadata)])
 
     return drift
 
@@ -65,41 +72,21 @@ def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, foun
     """Pages, metadata and the check of a session."""
     horizon, config = plan.horizon.name, plan.horizon.drift
     rows = found.rows.filter(pl.col("session") == day)
-    past = history(plan, lake, day, SHOWN)
     name = drift_page.file(day)
     if found.anew or not reports.path(horizon, name).exists():
-        linked = reports.write(horizon, name, drift_page.report(plan, rows, past))
+        reports.write(horizon, name, drift_page.report(plan, rows, history(plan, lake, day, SHOWN)))
 
         def link(session: date) -> str | None:
             there = drift_page.file(session)
             return there if reports.path(horizon, there).exists() else None
 
-        reports.write(horizon, drift_page.HISTORY, drift_page.overview(plan, past, link))
-    else:
-        linked = reports.linked(horizon, name)
-    whole = rows.row(0, named=True)
-    worst = rows.filter("drifted").sort("excess", descending=True)["column"].to_list()
-    numbers: dict[str, Any] = {
-        "session": str(day),
-        "share drifted": names.rounded(whole["share"]),
-        "columns compared": rows["statistic"].count(),
-        "excess": names.number(drift_page.finite(whole["reached"])),
-        "level": names.number(drift_page.finite(whole["level"])),
-        "false alarms a session": names.rounded(whole["rate"]),
-        "rows compared": f"{whole['rows']} of {whole['of_rows']} now, {whole['reference_rows']} of "
-        f"{whole['of_reference_rows']} in training",
-        "champion": whole["champion"],
-        "drifted": ", ".join(worst) or "none",
-    }
-    links = {
-        **linked,
-        "history": dg.MetadataValue.url(reports.page(horizon, drift_page.HISTORY)),
-        "champion's evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{whole['champion']}.html")),
-        "made by": dg.MetadataValue.url(reports.run(run)),
-    }
+        reports.write(
+            horizon, drift_page.HISTORY, drift_page.overview(plan, history(plan, lake, date.max, SHOWN), link)
+        )
+    numbers, links = _numbers(rows), _links(plan, reports, rows)
+    links["made by"] = dg.MetadataValue.url(reports.run(run))
     if config.evidently_page:
         links |= full_page(plan, lake, registry, reports, rows)
-    severe = whole["share"] > config.severe_share
     return dg.MaterializeResult(
         metadata={
             "verdict": drift_page.verdict(rows),
@@ -109,16 +96,52 @@ def _reported(plan: Plan, lake: Lake, registry: Registry, reports: Reports, foun
             "sessions": dg.MetadataValue.md(_sessions(found)),
             "columns": dg.MetadataValue.md(drift_page.markdown(rows)),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=names.NO_DRIFT,
-                passed=not whole["failed"],
-                severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
-                description=drift_page.verdict(rows),
-                metadata={**numbers, "worst": ", ".join(worst[:5]) or "none", **links},
-            )
-        ],
+        check_results=[_check(plan, rows, numbers | links)],
     )
+
+
+def _numbers(rows: pl.DataFrame) -> dict[str, Any]:
+    """What a session came to."""
+    whole = rows.row(0, named=True)
+    return {
+        "session": str(whole["session"]),
+        "share drifted": names.rounded(whole["share"]),
+        "columns compared": rows["statistic"].count(),
+        "excess": names.number(drift_page.finite(whole["reached"])),
+        "level": names.number(drift_page.finite(whole["level"])),
+        "false alarms a session": names.rounded(whole["rate"]),
+        "rows compared": f"{whole['rows']} of {whole['of_rows']} now, {whole['reference_rows']} of "
+        f"{whole['of_reference_rows']} in training",
+        "champion": whole["champion"],
+        "drifted": ", ".join(_worst(rows)) or "none",
+    }
+
+
+def _links(plan: Plan, reports: Reports, rows: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+    """To the pages about a session."""
+    horizon, whole = plan.horizon.name, rows.row(0, named=True)
+    return {
+        **reports.linked(horizon, drift_page.file(whole["session"])),
+        "history": dg.MetadataValue.url(reports.page(horizon, drift_page.HISTORY)),
+        "champion's evaluation": dg.MetadataValue.url(reports.page(horizon, f"evaluation-{whole['champion']}.html")),
+    }
+
+
+def _check(plan: Plan, rows: pl.DataFrame, metadata: dict[str, Any]) -> dg.AssetCheckResult:
+    """What the check says of a session."""
+    severe = rows["share"][0] > plan.horizon.drift.severe_share
+    return dg.AssetCheckResult(
+        check_name=names.NO_DRIFT,
+        passed=not rows["failed"][0],
+        severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
+        description=drift_page.verdict(rows),
+        metadata={"worst": ", ".join(_worst(rows)[:5]) or "none", **metadata},
+    )
+
+
+def _worst(rows: pl.DataFrame) -> list[str]:
+    """The columns that drifted, the farthest first."""
+    return rows.filter("drifted").sort("excess", descending=True)["column"].to_list()
 
 
 def _sessions(found: Examined) -> str:

@@ -127,6 +127,24 @@ def test_a_planted_shift_fails_the_check_names_the_worst_and_since_when(made: Pi
     assert drift_history.newest(made.plan(), made.lake)["session"].unique().to_list() == [date.fromisoformat(keys[-1])]
 
 
+def test_a_run_of_nothing_or_of_an_older_session_leaves_a_failed_check_failed(made: Pipeline) -> None:
+    keys = made.partition_keys()
+    older = made.run("drift", keys=keys[-3:-2])
+    assert older.metadata["drift"]["session"] == keys[-3]
+    now, last = made.clock.now(), date.fromisoformat(keys[-1])
+    try:
+        made.clock.set(datetime(last.year, last.month, last.day, 16, tzinfo=UTC))  # it is not over
+        nothing = made.run("drift", keys=newest(made))
+    finally:
+        made.clock.set(now)
+    assert "no session from" in nothing.metadata["drift"]["skipped"]
+    for run in (older, nothing):
+        check = run.checks[names.NO_DRIFT]
+        assert not check.passed
+        assert check.metadata["session"].value == keys[-1]
+        assert str(check.metadata["report"].value).endswith(f"drift-{keys[-1]}.html")
+
+
 def test_more_than_the_severe_share_is_an_error(made: Pipeline) -> None:
     run = made.run("drift", keys=newest(made), values=["drift.severe_share=0.31"])
     assert run.checks[names.NO_DRIFT].severity == dg.AssetCheckSeverity.ERROR
