@@ -1,6 +1,5 @@
 """Composing: the shipped horizons, new ones, and what wins over what."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -193,8 +192,5 @@ def test_a_program_that_runs_under_hydra_is_left_alone(folder: Path) -> None:
         assert hydra.compose("config").interval == "5m"
 
 
-def test_five_horizons_compose_in_a_moment(folder: Path) -> None:
-    compose([], folder)
-    begun = time.process_time()
-    compose([f"horizon={','.join(SHIPPED)}"], folder)
-    assert time.process_time() - begun < 1.5
+def test_each_horizon_of_several_is_composed(folder: Path) -> None:
+    assert [*compose([f"horizon={','.join(SHIPPED)}"], folder)] == SHIPPED

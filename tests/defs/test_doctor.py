@@ -186,12 +186,12 @@ def test_a_table_with_a_damaged_file_is_told_when_it_is_read_whole(root: Path) -
     data = bytearray(file.read_bytes())
     data[200:1600] = bytes(1400)
     file.write_bytes(bytes(data))
-    assert bad(tables(root, deep=True)).what == "tables"
+    assert bad(tables(root, deep=True)).what == f"table {TABLE}"
 
 
 def test_a_table_whose_log_is_damaged_is_told(root: Path) -> None:
     (root / "lake" / TABLE / "_delta_log" / "00000000000000000003.json").write_text("{")
-    assert bad(tables(root)).what == "tables"
+    assert bad(tables(root)).what == f"table {TABLE}"
 
 
 def test_a_table_of_an_older_or_newer_tenor_is_told(root: Path, tmp_path: Path) -> None:
