@@ -128,15 +128,10 @@ def _wanted(facts: Facts, policy: Policy) -> list[tuple[Cause, str, Failed | Non
             return []
         return [("first", f"no model serves, and there are {facts.sessions} sessions to learn from", None)]
     since = _since_trained(facts)
-
-    def fresh(check: Failed | None) -> bool:
-        """A check that failed before the last training has had its training."""
-        return check is not None and (since is None or check.sessions_ago < since)
-
     found: list[tuple[Cause, str, Failed | None]] = []
-    if policy.on_decay and facts.decay is not None and fresh(facts.decay):
+    if policy.on_decay and facts.decay is not None and _fresh(facts.decay, since):
         found.append(("decay", facts.decay.why, facts.decay))
-    if policy.on_drift and facts.drift is not None and fresh(facts.drift) and _sure(facts.drift, policy):
+    if policy.on_drift and facts.drift is not None and _fresh(facts.drift, since) and _sure(facts.drift, policy):
         found.append(("drift", facts.drift.why, facts.drift))
     age = facts.champion_age
     if policy.age_sessions is not None and age is not None and age >= policy.age_sessions:
@@ -144,6 +139,11 @@ def _wanted(facts: Facts, policy: Policy) -> list[tuple[Cause, str, Failed | Non
     if policy.every_sessions is not None and since is not None and since >= policy.every_sessions:
         found.append(("schedule", f"the last model was trained {since} sessions ago", None))
     return found
+
+
+def _fresh(check: Failed, since: int | None) -> bool:
+    """Whether it failed after the last training; one that failed before has had its training."""
+    return since is None or check.sessions_ago < since
 
 
 def _sure(check: Failed, policy: Policy) -> bool:
@@ -161,6 +161,9 @@ def _nothing(facts: Facts, policy: Policy) -> str:
         told = "retraining.first_sessions is null" if least is None else f"the first takes {least} sessions of factors"
         return f"no model serves, there are {facts.sessions} sessions; {told}"
     told = f"nothing warrants it: champion {facts.champion} is {facts.champion_age} sessions old"
+    for check in filter(None, (facts.drift, facts.decay)):
+        if not _fresh(check, _since_trained(facts)):
+            told += f"; {check.why}: that has had its training, the next takes a session after it"
     if policy.on_drift and facts.drift is not None and not _sure(facts.drift, policy):
         told += (
             f"; the drift check failed, which it does falsely in {facts.drift.rate:.1%} of sessions: more than "

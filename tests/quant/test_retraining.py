@@ -71,7 +71,9 @@ def test_a_cause_that_the_policy_does_not_name_is_none(off: dict[str, object], c
 
 def test_a_check_that_failed_before_the_last_training_has_had_it() -> None:
     old = replace(DRIFTED, sessions_ago=6)
-    assert decide(replace(CALM, drift=old, trainings=[trained(6)]), POLICY, NOW).cause is None
+    had = decide(replace(CALM, drift=old, trainings=[trained(6)]), POLICY, NOW)
+    assert had.cause is None
+    assert "8 of 30 columns drifted: that has had its training" in had.why
     assert decide(replace(CALM, drift=old, trainings=[trained(7)]), POLICY, NOW).cause == "drift"
 
 
