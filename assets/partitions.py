@@ -32,7 +32,8 @@ def span(plan: Plan, horizons: Mapping[str, Horizon], now: datetime) -> tuple[da
     """First and last session of the source at the end of the chain of `bars.from`; no last where it goes on.
 
     What was pushed to the service lies in it too, where it runs ahead of a source that ends. A source that cannot be
-    read when the graph is built must not take the graph down: it begins where its table begins.
+    read when the graph is built must not take the graph down: it begins where its table begins, or its `start` is
+    declared. SourceError where neither is known.
     """
     plan = at_source(plan, horizons)
     source = open_source(plan.horizon.source, plan.grid, now)
@@ -40,10 +41,12 @@ def span(plan: Plan, horizons: Mapping[str, Horizon], now: datetime) -> tuple[da
         first, _ = source.span()
     except SourceError as error:
         kept = Lake(f"{plan.horizon.store.root}/lake").partitions(names.table("bars", plan.horizon.name))
-        if not kept:
-            raise
-        first = date.fromisoformat(kept[0])
-        log.warning("%s: %s. The partitions begin with the table's, %s", plan.horizon.name, error, first)
+        known = date.fromisoformat(kept[0]) if kept else plan.horizon.source.start
+        if known is None:
+            fix = "Nothing of it is stored yet: while it cannot be read, the rest runs where source.start is declared"
+            raise SourceError(f"{plan.horizon.name}: {error}. {fix}") from error
+        first, where = known, "the table's" if kept else "source.start"
+        log.warning("%s: %s. The partitions begin with %s, %s", plan.horizon.name, error, where, first)
     last, pushed = source.end, _pushed(plan)
     return first, max(last, pushed) if last is not None and pushed is not None else last
 

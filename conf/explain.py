@@ -30,7 +30,11 @@ def _key(finding: ErrorDetails, raw: Mapping[str, Any]) -> list[str | int]:
     """The finding's place as far as it exists in the YAML: not the names of the branches of a union."""
     key: list[str | int] = []
     inside: Any = raw
-    for name in finding["loc"]:
+    loc = list(finding["loc"])
+    for at, name in enumerate(loc):
+        chosen = isinstance(inside, Mapping) and inside.get("kind") == name
+        if chosen and at < len(loc) - 1 and len(key) == at:  # a branch that is called as one of its keys: cron
+            continue
         if isinstance(name, int) or (isinstance(inside, Mapping) and name in inside):
             inside = inside[name]
             key.append(name)

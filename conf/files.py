@@ -41,6 +41,13 @@ def horizons(directory: Path | None = None) -> list[str]:
     return options(directory or home(), "horizon")
 
 
+def an_example(directory: Path | None = None, most: int = 1) -> str:
+    """A horizon that exists, or `most` of them with commas, for a message that says what to write."""
+    known = horizons(directory)
+    at = known.index("5m") if "5m" in known else 0
+    return ",".join(known[at : at + most])
+
+
 def check_choice(directory: Path, group: str, choice: str, where: str) -> None:
     """ConfigError, with the nearest choice, unless the group has a file of that name."""
     known = options(directory, group)

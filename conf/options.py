@@ -86,7 +86,7 @@ class Options(Strict):
 
 def _address(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@]+(/[^\s@]*)?", value):
-        raise Wrong(f"{value} must be the address of a service, such as http://10.0.0.2:8321, without a password")
+        raise Wrong("must be the address of a service, such as http://10.0.0.2:8321, without a password")
     return value.rstrip("/")
 
 

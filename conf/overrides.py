@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import HydraException
 
 from conf.errors import ConfigError, shown
-from conf.files import check_choice, groups, horizons
+from conf.files import an_example, check_choice, groups, horizons
 from conf.keys import is_structural
 from conf.origin import COMMAND_LINE
 from conf.package import SETS
@@ -75,10 +75,12 @@ def chosen(typed: Sequence[Override], directory: Path) -> list[str]:
     if not words:
         return []
     if len(words) > 1:
-        raise ConfigError(COMMAND_LINE, "horizon is given more than once", fix="Write horizon=5m,1h")
+        raise ConfigError(
+            COMMAND_LINE, "horizon is given more than once", fix=f"Write horizon={an_example(directory, 2)}"
+        )
     word, value = words[0], words[0].value()
     if word.type is not OverrideType.CHANGE or isinstance(value, list | dict):
-        fix = "Write horizon=5m or horizon=5m,1h"
+        fix = f"Write {' or '.join(dict.fromkeys(f'horizon={an_example(directory, most)}' for most in (1, 2)))}"
         raise ConfigError(COMMAND_LINE, f"{_told(str(word.input_line))} cannot be done", fix=fix)
     if isinstance(value, Glob):
         names = value.filter(horizons(directory))

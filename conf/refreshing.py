@@ -1,6 +1,7 @@
 """When bars are fetched by themselves, and what counts as late or slow: the types of conf/automation/*.yaml."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -12,6 +13,16 @@ from conf.strict import Strict
 def _cron(text: str) -> str:
     if not re.fullmatch(r"\S+( \S+){4}", text) or not re.fullmatch(r"[\w*/, -]+", text):
         raise Wrong('must be five fields, such as "30 21 * * mon-fri": minute, hour, day, month, weekday')
+    # Dagster reads the line when it is due. Imported where it is needed: that takes a second.
+    from dagster._utils.schedules import get_latest_completed_cron_tick, is_valid_cron_string
+
+    if not is_valid_cron_string(text):
+        ranges = "minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, weekday 0-7 or sun-sat"
+        raise Wrong(f"must be a cron line whose fields can be: {ranges}; and its day must be one of its month")
+    try:
+        get_latest_completed_cron_tick(text, datetime(2024, 1, 1, tzinfo=UTC), "UTC")
+    except ValueError:
+        raise Wrong("must be a cron line that comes round: no month of it has such a day") from None
     return text
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.compose import asked, compose
 from conf.errors import ConfigError
+from conf.files import an_example
 from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.explain_signal import plain
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # imported when asked for
     from resources.analogs import Terms
 
 OURS = ("symbol", "at", "k")  # words that are no config
-EXAMPLE = "tenor analogs horizon=5m symbol=SYM00 at=2024-03-01T15:00 k=10"
+EXAMPLE = "Write tenor analogs horizon={} symbol=SYM00 at=2024-03-01T15:00 k=10"
 
 
 def analogs(words: Sequence[str]) -> int:
@@ -62,9 +63,11 @@ def _words(words: Sequence[str]) -> tuple[dict[str, str], Horizon]:
     rest = [word for word in words if word.partition("=")[0] not in OURS]
     names = asked(rest)
     if len(names) > 1:
-        raise ConfigError(COMMAND_LINE, f"analogs takes one horizon, not {', '.join(names)}", fix=f"Write {EXAMPLE}")
+        raise ConfigError(
+            COMMAND_LINE, f"analogs takes one horizon, not {', '.join(names)}", fix=EXAMPLE.format(an_example())
+        )
     if empty := next((key for key, value in ours.items() if not value), None):
-        raise ConfigError(COMMAND_LINE, f"{empty}= is empty", fix=f"Write {EXAMPLE}")
+        raise ConfigError(COMMAND_LINE, f"{empty}= is empty", fix=EXAMPLE.format(an_example()))
     return ours, compose(rest)[names[0]]
 
 

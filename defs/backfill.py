@@ -9,6 +9,7 @@ from assets import names, partitions
 from assets.plan import Plan
 from conf.compose import compose
 from conf.errors import ConfigError
+from conf.files import an_example
 from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.look import root_of
@@ -88,4 +89,6 @@ def _day(ours: Mapping[str, str], name: str) -> date | None:
         return date.fromisoformat(ours[name])
     except ValueError:
         problem = f"{name} is {ours[name]}; it must be a date such as 2024-01-31"
-        raise ConfigError(COMMAND_LINE, problem, fix="Write tenor backfill horizon=5m from=2024-01-31") from None
+        raise ConfigError(
+            COMMAND_LINE, problem, fix=f"Write tenor backfill horizon={an_example()} from=2024-01-31"
+        ) from None

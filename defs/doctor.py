@@ -6,13 +6,16 @@ from functools import partial
 from pathlib import Path
 
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import SensorExecutionError
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster._utils.error import SerializableErrorInfo
 from rich.console import Console
 
 from assets.plan import Plan
 from conf.compose import asked, compose
 from conf.schema import Horizon
 from defs import doctor_machine as machine
+from defs import doctor_sources as sources
 from defs import doctor_store as store
 from defs.finding import Check, Finding, looked, note, ok, wrong
 from defs.look import root_of, with_all_horizons
@@ -24,6 +27,7 @@ from resources.registry import Registry
 
 FLAGS = ("--json", "--deep")
 COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+TICKS = 5  # of a sensor that are looked at: the newest may not be over
 SECONDS = 5.0  # that a service may take to answer
 
 
@@ -58,6 +62,7 @@ def examined(root: Path, horizons: Mapping[str, Horizon], *, deep: bool) -> Iter
         ("numba cache", machine.numba_cache),
         ("disk", partial(machine.disk, root)),
         ("time", lambda: machine.time(now, store.newest_stamp(root))),
+        ("sources", partial(sources.sources, plans, horizons, now)),
         ("database", partial(store.database, root)),
         ("vectors", partial(store.vectors, root, plans)),
         ("tables", partial(store.tables_of, root, plans, now, deep=deep)),
@@ -135,7 +140,7 @@ def daemon(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
     with instance(root) as dagster:
         statuses = dagster.get_daemon_statuses()
         sensors = dagster.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-        ticks = {one.name: dagster.get_ticks(one.instigator_origin_id, one.selector_id, limit=1) for one in sensors}
+        ticks = {one.name: dagster.get_ticks(one.instigator_origin_id, one.selector_id, limit=TICKS) for one in sensors}
     yield from ticked(ticks, root)
     dead = sorted(name for name, status in statuses.items() if status.required and not status.healthy)
     ui = ui_of(next(iter(horizons.values())).serving)
@@ -148,12 +153,19 @@ def daemon(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
 
 
 def ticked(newest: Mapping[str, Sequence[InstigatorTick]], root: Path) -> Iterator[Finding]:
-    """Sensors whose newest tick failed. newest: that tick, if there is one, by sensor."""
+    """Sensors whose newest tick that is over failed. newest: ticks by sensor, the newest first."""
     for name, ticks in sorted(newest.items()):
-        if ticks and ticks[0].status == TickStatus.FAILURE:
-            error = ticks[0].error
-            said = " ".join(error.message.split()) if error else "it says nothing more"
+        over = [tick for tick in ticks if tick.status != TickStatus.STARTED]
+        if over and over[0].status == TickStatus.FAILURE:
+            said = _first_line(over[0].error) or "it says nothing more"
             yield wrong(f"sensor {name}", f"its newest tick failed: {said}", f"look at {root}/dagster.log")
+
+
+def _first_line(error: SerializableErrorInfo | None) -> str:
+    """What was raised, where Dagster tells only that the sensor raised."""
+    if error is not None and error.cause is not None and error.cls_name == SensorExecutionError.__name__:
+        error = error.cause
+    return error.message.strip().partition("\n")[0] if error else ""
 
 
 def show(console: Console, finding: Finding) -> None:

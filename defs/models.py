@@ -13,6 +13,7 @@ from rich.table import Table
 
 from conf.compose import asked, compose
 from conf.errors import ConfigError
+from conf.files import an_example
 from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.look import SHORT, root_of, with_all_horizons
@@ -77,7 +78,9 @@ def _words(command: str, overrides: Sequence[str]) -> "tuple[dict[str, str], Hor
     ours = {word.partition("=")[0]: word.partition("=")[2] for word in overrides if word.partition("=")[0] in OURS}
     rest = [word for word in overrides if word.partition("=")[0] not in OURS]
     if not any(word.startswith("horizon=") for word in rest):
-        raise ConfigError(COMMAND_LINE, f"{command} needs a horizon", fix=f"Write tenor {command} horizon=5m")
+        raise ConfigError(
+            COMMAND_LINE, f"{command} needs a horizon", fix=f"Write tenor {command} horizon={an_example()}"
+        )
     names = asked(rest)
     if len(names) > 1:
         raise ConfigError(COMMAND_LINE, f"{command} takes one horizon, not {', '.join(names)}")

@@ -188,4 +188,4 @@ def _instant(text: str | None) -> datetime | None:
 
 def _troubles(health: dict[str, Any]) -> str:
     found = [f"{name}: {one['problem'] or one['status']}" for name, one in health["horizons"].items()]
-    return "; ".join(found) or "its registry is empty, train a model with `tenor run horizon=5m`"
+    return "; ".join(found) or "its registry is empty, train a model with `tenor run`"

@@ -36,7 +36,7 @@ _PAGE = """<!doctype html>
 def render(health: Health) -> str:
     """The status page for one health answer; readable without scripts, live with them."""
     rows = "\n".join(_row(name, horizon) for name, horizon in health.horizons.items())
-    none = '<tr><td colspan="8">No horizon yet: train one with <code>tenor run horizon=5m</code></tr>'
+    none = '<tr><td colspan="8">No horizon yet: train one with <code>tenor run</code></tr>'
     return _PAGE.format(status=health.status, uptime=_span(health.uptime_seconds), rows=rows or none)
 
 

@@ -14,6 +14,7 @@ from quant.adjust import ACTIONS, no_actions
 from quant.bars import KEY, PRICES
 from quant.grid import Grid
 from resources.sources.errors import SourceError
+from resources.sources.reading import reading
 from resources.sources.stamps import Stamps
 
 FILE_NAME = "{file}"  # in place of a column: one symbol per file, named by it
@@ -59,10 +60,10 @@ class FileSource:
         stamps = self._rows.select("timestamp")
         if self._rows.collect_schema()["timestamp"] != pl.String:  # text has to be read to be compared
             time = pl.col("timestamp")
-            stamps = stamps.select(pl.concat([time.min(), time.max()]))
-        placed, _ = self._stamps.place(stamps.collect().to_series())
+            stamps = stamps.select(pl.concat([time.min(), time.max()]).drop_nulls())
+        placed, _ = self._stamps.place(self._read(stamps).to_series())
         if placed.is_empty():
-            raise SourceError(f"{self._path} has no rows")
+            raise SourceError(f"{self._path} has no rows with a timestamp: write its bars, or set source.path")
         edges = pl.Series([placed.min(), placed.max()], dtype=placed.dtype).to_numpy()
         first, last = self._grid.session_dates(edges).tolist()
         return max(first, self._start), min(last, self._end)
@@ -79,7 +80,7 @@ class FileSource:
         rows = self._rows
         if symbols is not None:
             rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
-        frame = _near(rows, start, end).collect()
+        frame = self._read(_near(rows, start, end))
         stamps, reason = self._stamps.place(frame["timestamp"])
         frame = frame.with_columns(stamps.alias("timestamp"), source=pl.lit(self.name))
         if reason is not None:
@@ -95,29 +96,36 @@ class FileSource:
         if self._actions is None:
             return no_actions()
         files = _found(self._actions)
-        csv = files[0].endswith(".csv")
-        table = (pl.scan_csv(files, try_parse_dates=True) if csv else pl.scan_parquet(files)).collect()
-        missing = [name for name in ACTIONS if name not in table.columns]
-        if missing:
-            raise SourceError(f"{self._actions} lacks {', '.join(missing)}; it has {', '.join(table.columns)}")
-        return table.select(pl.col(name).cast(kind) for name, kind in ACTIONS.items())
+        with reading(self._actions, files, _scan_actions):
+            table = _scan_actions(files).collect()
+            missing = [name for name in ACTIONS if name not in table.columns]
+            if missing:
+                raise SourceError(f"{self._actions} lacks {', '.join(missing)}; it has {', '.join(table.columns)}")
+            return table.select(pl.col(name).cast(kind) for name, kind in ACTIONS.items())
 
     @cached_property
     def _symbols(self) -> list[str]:
-        return self._rows.select(pl.col("symbol").unique()).collect()["symbol"].drop_nulls().sort().to_list()
+        return self._read(self._rows.select(pl.col("symbol").unique()))["symbol"].drop_nulls().sort().to_list()
+
+    def _read(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        with reading(self._path, self._files, self._scan):
+            return rows.collect()
+
+    def _scan(self, files: list[str]) -> pl.LazyFrame:
+        if self._kind == "csv":
+            return pl.scan_csv(files, include_file_paths=_PATH, infer_schema_length=10_000)
+        return pl.scan_parquet(files, include_file_paths=_PATH)
+
+    @cached_property
+    def _files(self) -> list[str]:
+        return _found(self._path)
 
     @cached_property
     def _rows(self) -> pl.LazyFrame:
         """The files' rows under our names, unread; stamps as the files have them."""
-        files = _found(self._path)
-        try:
-            if self._kind == "csv":
-                table = pl.scan_csv(files, include_file_paths=_PATH, infer_schema_length=10_000)
-            else:
-                table = pl.scan_parquet(files, include_file_paths=_PATH)
+        with reading(self._path, self._files, self._scan):
+            table = self._scan(self._files)
             schema = table.collect_schema()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SourceError(f"{self._path} cannot be read as {self._kind}: {error}") from error
         chosen = [self._symbol(schema), pl.col(self._column(schema, "timestamp")).alias("timestamp")]
         for name in [*PRICES, "volume", *self._extras]:
             if name == "volume" and self._volume is None:
@@ -125,9 +133,18 @@ class FileSource:
                 continue
             column = self._column(schema, name)
             if not schema[column].is_numeric():
-                raise SourceError(f"{self._path}: column {column!r} holds {schema[column]}, not numbers")
+                raise SourceError(f"{self._with_text(column)}: column {column!r} holds {schema[column]}, not numbers")
             chosen.append(pl.col(column).cast(pl.Float64).alias(name))
         return table.select(chosen)
+
+    def _with_text(self, column: str) -> str:
+        """The first file whose column holds no numbers."""
+        for file in self._files:
+            with reading(self._path, self._files, self._scan):
+                kind = self._scan([file]).collect_schema().get(column)
+            if kind is not None and not kind.is_numeric():
+                return file
+        return self._path
 
     def _symbol(self, schema: pl.Schema) -> pl.Expr:
         if self._columns["symbol"] == FILE_NAME:
@@ -145,6 +162,10 @@ class FileSource:
             f"{self._path} has no column {column!r} for {name}{_nearest(column, have)}; it has"
             f" {', '.join(have)}. Set source.{key}{hint}"
         )
+
+
+def _scan_actions(files: list[str]) -> pl.LazyFrame:
+    return pl.scan_csv(files, try_parse_dates=True) if files[0].endswith(".csv") else pl.scan_parquet(files)
 
 
 def _near(rows: pl.LazyFrame, start: datetime, end: datetime) -> pl.LazyFrame:
@@ -168,7 +189,10 @@ def _found(path: str) -> list[str]:
     files = sorted(glob.glob(str(wanted), recursive=True))  # noqa: PTH207  # the pattern may be absolute
     if not files:
         folder = next(parent for parent in wanted.absolute().parents if parent.is_dir())
-        near = _nearest(wanted.name, [entry.name for entry in folder.iterdir()])
+        try:
+            near = _nearest(wanted.name, [entry.name for entry in folder.iterdir()])
+        except OSError as error:
+            raise SourceError(f"no file matches {path}; {folder}: {error.strerror}: make it readable") from error
         raise SourceError(f"no file matches {path}; the folder {folder} exists{near}")
     return files
 

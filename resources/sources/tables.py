@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from resources.sources.errors import SourceError
+from resources.sources.reading import UNREADABLE
 
 
 def read_table(key: str, path: str, needed: Sequence[str]) -> pl.DataFrame:
@@ -23,7 +24,7 @@ def read_table(key: str, path: str, needed: Sequence[str]) -> pl.DataFrame:
         else:  # a symbol such as 0700 is no number
             text = {"symbol": pl.String}
             table = pl.read_csv(file, try_parse_dates=True, infer_schema_length=None, schema_overrides=text)
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         raise SourceError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from error
     if missing := [name for name in needed if name not in table.columns]:
         raise SourceError(f"{key}: {path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")

@@ -97,6 +97,30 @@ def test_a_source_that_cannot_be_read_begins_where_its_table_begins(
     assert "bars.parquet" in caplog.text
 
 
+def halved(file: Path) -> None:
+    """As an upload leaves it that was cut off."""
+    held = file.read_bytes()
+    file.write_bytes(held[: len(held) // 2])
+
+
+def test_a_half_written_file_takes_no_graph_down_where_the_first_session_is_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [*written(tmp_path / "bars.parquet", datetime(2021, 11, 3, 15, tzinfo=UTC)), f"store.root='{tmp_path}'"]
+    now = datetime(2021, 11, 10, tzinfo=UTC)
+    halved(tmp_path / "bars.parquet")
+    declared = compose(["horizon=5m", *words, "source.start=2021-11-01"])
+    assert partitions.span(Plan(declared["5m"]), declared, now) == (date(2021, 11, 1), None)
+    assert "bars.parquet cannot be read" in caplog.text
+    unknown = compose(["horizon=5m", *words])
+    with pytest.raises(SourceError, match=r"5m: .*bars\.parquet cannot be read: .*source\.start"):
+        partitions.span(Plan(unknown["5m"]), unknown, now)
+    Lake(tmp_path / "lake").write("bars/5m", [pl.DataFrame({"partition": ["2021-11-03"]})], ["2021-11-03"], {})
+    assert partitions.span(Plan(unknown["5m"]), unknown, now) == (date(2021, 11, 3), None)
+    with pytest.raises(SourceError, match=r"bars\.parquet cannot be read"):
+        partitions.newest(Plan(unknown["5m"]), unknown, now)
+
+
 def test_keys_cover_their_days() -> None:
     assert partitions.window(plan("5m"), ["2021-11-26"]) == (date(2021, 11, 26), date(2021, 11, 26))
     assert partitions.window(plan("1h"), ["2021-12-01", "2021-11-01"]) == (date(2021, 11, 1), date(2021, 12, 31))

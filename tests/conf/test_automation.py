@@ -27,6 +27,22 @@ def test_without_a_choice_bars_are_fetched_after_each_session() -> None:
     [
         (["automation=cron"], r"conf/automation/cron\.yaml:\d+: automation\.cron is required"),
         (["automation=cron", "automation.cron='30 21 * *'"], r"it must be five fields, such as"),
+        (
+            ["automation=cron", "automation.cron='99 99 * * *'"],
+            r"command line: automation\.cron is 99 99 \* \* \*; it must be .*hour 0-23",
+        ),
+        (
+            ["automation=cron", "automation.cron='0 9 * * mno'"],
+            r"automation\.cron is 0 9 \* \* mno; it must be .*sun-sat",
+        ),
+        (
+            ["automation=cron", "automation.cron='0 0 31 4 *'"],
+            r"automation\.cron is .*it must be a cron line that comes round",
+        ),
+        (
+            ["automation=cron", "automation.cron='0 9 * * *'", "automation.timezone=Europe/Berln"],
+            r"automation\.timezone is Europe/Berln.*Europe/Berlin",
+        ),
         (["automation.every=5m"], r"belongs to automation=interval"),
         (["automation=interval", "automation.every=2d"], r"must be shorter than a day, or 1d"),
         (["automation=sesion"], r"session"),

@@ -62,6 +62,7 @@ Mistake = Callable[..., str]
         ("model.test_share=0.9", "model.test_share is 0.9 & valid_share, 0.15"),
         ("source.gap_rate=1", "source.gap_rate is 1 & less than 1"),
         ("serving.port=99999", "serving.port is 99999 & at most 65535"),
+        ("serving.instances=[foo]", "serving.instances.0 is foo; it must be the address of a service"),
         ("store.root=''", 'store.root is "" & must not be empty'),
         (f"vectors.columns=[{','.join('abcdefghijklm' * 5)}]", "vectors.columns & at most 64, and holds 65"),
         ("vectors.index=hsnw", "vectors.index is hsnw & did you mean hnsw?"),
@@ -85,7 +86,7 @@ Mistake = Callable[..., str]
         ("+source=parquet", "+source=parquet & source=choice"),
         ("~model", "~model & model=choice"),
         ("~horizon", "~horizon"),
-        ("horizon=[5m,1h]", "horizon=[5m,1h] & horizon=5m,1h"),
+        ("horizon=[5m,1h]", "horizon=[5m,1h] & horizon=5m,15m"),
         ("model@other=lightgbm", "model@other=lightgbm"),
         ("=3", "=3 cannot be done"),
         ("bars=[1m]", 'bars is ["1m"]; it must be a mapping of keys to values'),
@@ -128,7 +129,7 @@ def test_the_first_day_does_not_follow_the_last(mistake: Mistake) -> None:
 
 
 def test_horizon_is_given_once(mistake: Mistake) -> None:
-    assert "horizon=5m,1h" in mistake("horizon=5m", "horizon=1h")
+    assert "horizon=5m,15m" in mistake("horizon=5m", "horizon=1h")
 
 
 def test_bars_that_do_not_divide_evenly_are_refused(mistake: Mistake) -> None:

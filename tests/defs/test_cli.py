@@ -173,6 +173,20 @@ def test_a_glob_that_matches_nothing_is_told_with_its_path_and_no_traceback(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["refresh", "backfill", "validate"])
+def test_a_file_that_was_cut_off_is_told_with_its_name_and_no_traceback(say: Say, command: str, tmp_path: Path) -> None:
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 the rest is on its way")
+    try:
+        words = ["source=parquet", f"source.path='{tmp_path}/*.parquet'", f"store.root='{tmp_path}/store'"]
+        declared = [] if command == "validate" else ["source.start=2024-01-02"]  # with it the graph builds
+        status, _, err = say(command, "horizon=5m", *words, *declared, "universe=all")
+    finally:
+        Database(tmp_path / "store").release()
+    assert status == 2
+    assert f"{tmp_path}/cut.parquet cannot be read" in err
+    assert "Traceback" not in err
+
+
 def test_a_run_that_fails_at_a_step_ends_with_status_1_and_the_reason(say: Say, tmp_path: Path) -> None:
     source = SyntheticSource(
         Grid(CalendarSpec("XNYS"), "5m"),

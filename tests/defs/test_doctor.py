@@ -22,6 +22,7 @@ from conf.compose import compose
 from conf.schema import Horizon
 from defs import cli, doctor
 from defs import doctor_machine as machine
+from defs import doctor_sources as sources
 from defs import doctor_store as store
 from defs.finding import Finding, looked
 from resources import alerts as alerts_state
@@ -366,6 +367,35 @@ def test_a_sensor_whose_newest_tick_failed_is_told_with_its_error(tmp_path: Path
     ticks = {"refresh_5m": [tick(TickStatus.FAILURE, error)], "retrain_5m": [tick(TickStatus.SKIPPED)], "new": []}
     found = bad(doctor.ticked(ticks, tmp_path))
     assert (found.what, found.told) == ("sensor refresh_5m", "its newest tick failed: OSError: no route")
+    # The next tick is under way; and Dagster says first that a sensor raised, then what.
+    wrapped = SerializableErrorInfo("… the execution of refresh_5m\n", [], "SensorExecutionError", cause=error)
+    ticks = {"refresh_5m": [tick(TickStatus.STARTED), tick(TickStatus.FAILURE, wrapped), tick(TickStatus.SKIPPED)]}
+    assert bad(doctor.ticked(ticks, tmp_path)).told == found.told
+    assert not [*doctor.ticked({"refresh_5m": [tick(TickStatus.SKIPPED), tick(TickStatus.FAILURE, wrapped)]}, tmp_path)]
+
+
+def test_a_source_that_cannot_be_read_has_a_line_of_its_own_and_so_has_one_that_can(tmp_path: Path) -> None:
+    days = [datetime(2024, 1, day, 15, tzinfo=UTC) for day in (2, 3)]
+    prices = {name: pl.lit(1.0) for name in ("open", "high", "low", "close", "volume")}
+    for name in ("whole", "half"):
+        pl.DataFrame({"symbol": "A", "timestamp": days}).with_columns(**prices).write_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    held = (tmp_path / "half.parquet").read_bytes()
+    (tmp_path / "half.parquet").write_bytes(held[: len(held) // 2])
+
+    def told(path: str) -> list[Finding]:
+        found = compose(["horizon=1h", "source=parquet", f"source.path='{tmp_path}/{path}'", "universe=all"])
+        return [*sources.sources({"1h": Plan(found["1h"])}, found, NOW)]
+
+    [fine] = told("whole.parquet")
+    assert (fine.state, fine.what) == ("ok", "source 1h")
+    assert "from 2024-01-02 to 2024-01-03" in fine.told
+    lost = bad(iter(told("*.parquet")))
+    assert lost.what == "source 1h"
+    assert "half.parquet cannot be read" in lost.told
+    assert "tenor refresh horizon=1h" in (lost.fix or "")
+    assert not [*sources.sources(plans(), horizons(), NOW)]  # synthetic: there is nothing to read
 
 
 def test_a_database_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

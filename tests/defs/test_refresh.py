@@ -1,5 +1,6 @@
 """What the refresh sensor asks for: once for each due moment, from the first gap on, and again after a failure."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -16,8 +17,9 @@ from assets.plan import Plan
 from conf.compose import compose
 from conf.schema import Horizon
 from defs.graph import build
-from defs.refresh import ASKED, DUE, RANGE_END, RANGE_START, Ask, Attempt, Wait, decide, span
+from defs.refresh import ASKED, DUE, RANGE_END, RANGE_START, Ask, Attempt, Wait, attempts, decide, span
 from resources.clock import FixedClock
+from resources.settings import OVERRIDES_VARIABLE
 
 GOES_ON = ["source.sessions=null", "source.symbols=2", "source.start=2021-11-01"]
 CLOSE = datetime(2021, 11, 24, 21, 1, tzinfo=UTC)  # a Wednesday; Thanksgiving follows, then a half day
@@ -179,6 +181,32 @@ def test_a_source_that_has_no_newer_session_is_fetched_to_its_newest(tmp_path: P
     (tmp_path / "bars.parquet").unlink()
     # A dead source is asked for all up to now: the run fails, with the reason.
     assert span(one, made, parts(one), [], None, CLOSE) == ("2021-11-01", "2021-11-24")
+
+
+def test_a_half_written_file_is_asked_for_and_its_run_fails_with_the_files_name(tmp_path: Path) -> None:
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 the rest is on its way")
+    words = [f"store.root='{tmp_path}/store'", "source=parquet", f"source.path='{tmp_path}/*.parquet'"]
+    typed = ["horizon=5m", *words, "universe=all", "source.start=2021-11-01"]
+    repository = build(compose(typed), clock=FixedClock(CLOSE)).get_repository_def()
+    [made] = [sensor for sensor in repository.sensor_defs if sensor.name == "refresh_5m"]
+    with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
+        context = dg.build_sensor_context(instance, resources={"clock": FixedClock(CLOSE)}, repository_def=repository)
+        [asked] = made.evaluate_tick(context).run_requests or []
+        assert (asked.tags[RANGE_START], asked.tags[RANGE_END]) == ("2021-11-01", "2021-11-24")
+        patch.setenv(OVERRIDES_VARIABLE, shlex.join(typed[1:]))
+        ran = repository.get_job("bars_5m").execute_in_process(
+            instance=instance, tags=dict(asked.tags), raise_on_error=False
+        )
+        [failed] = [event for event in ran.all_events if event.is_step_failure]
+        error = failed.step_failure_data.error
+        assert error is not None
+        assert error.cause is not None
+        assert f"{tmp_path}/cut.parquet cannot be read" in error.cause.message
+        [attempt] = attempts(instance, "5m")
+        assert attempt.done is False
+        [told] = [made.evaluate_tick(context).skip_message]
+        assert told is not None
+        assert "1 refreshes failed; the next is at 21:02:00 UTC" in told
 
 
 # -- the sensor ------------------------------------------------------------------------------------------------------

@@ -165,6 +165,70 @@ def test_a_source_that_cannot_be_read_says_what_and_what_to_do(tmp_path: Path, c
         read(FileSource(FIVE, **{**config, "path": str(tmp_path / config["path"])}))
 
 
+def stored(path: Path, kind: str, frame: pl.DataFrame) -> None:
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+
+
+def damaged(file: Path, kind: str, how: str) -> None:
+    """The file, as `how` names what happened to it."""
+    held = file.read_bytes()
+    file.unlink()
+    if how == "absent":  # listed, and gone when it is read: an OSError, as one that may not be read is
+        file.symlink_to(file.with_name("nowhere"))
+    elif how == "other columns":
+        stored(file, kind, table([utc(2024, 1, 3, 14, 30)]).select("symbol", "timestamp"))
+    elif how == "empty":
+        file.write_bytes(b"")
+    else:  # a cut of text may be whole rows: the writer began anew in the midst of one
+        file.write_bytes(held[: len(held) // 2] if kind == "parquet" else held + held.replace(b"\n", b","))
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (1, "cut"),
+        (2, "cut"),
+        (3, "cut"),
+        (1, "empty"),
+        (3, "empty"),
+        (1, "absent"),
+        (3, "absent"),
+        (2, "other columns"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_damaged_file_among_others_is_named_with_what_to_do(tmp_path: Path, kind: str, number: int, how: str) -> None:
+    for day in (1, 2, 3):
+        stored(tmp_path / f"{day}.{kind}", kind, table([utc(2024, 1, day + 1, 14, 30)]))
+    config = {"kind": kind, "path": f"{tmp_path}/*.{kind}"}
+    assert read(FileSource(FIVE, **config)).height == 3
+    damaged(tmp_path / f"{number}.{kind}", kind, how)
+    said = rf"/{number}\.{kind} cannot be read: .*Write it anew.* move it out of .*\*\.{kind}"
+    if kind == "csv" and how == "cut":  # text among the numbers makes a column of texts
+        said = rf"/{number}\.csv: column 'open' holds String, not numbers"
+    with pytest.raises(SourceError, match=said):
+        read(FileSource(FIVE, **config))
+    if how != "other columns":  # the columns that these two read are there
+        with pytest.raises(SourceError, match=said):
+            FileSource(FIVE, **config).span()
+        with pytest.raises(SourceError, match=said):
+            FileSource(FIVE, **config).symbols()
+
+
+def test_a_file_without_rows_and_damaged_actions_are_told(tmp_path: Path) -> None:
+    bars, actions = tmp_path / "bars.parquet", tmp_path / "actions.parquet"
+    table([utc(2024, 1, 2, 14, 30)]).clear().write_parquet(bars)
+    with pytest.raises(SourceError, match=r"bars\.parquet has no rows with a timestamp"):
+        FileSource(FIVE, kind="parquet", path=str(bars)).span()
+    actions.write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match=r"actions\.parquet cannot be read: .*Write it anew"):
+        FileSource(FIVE, kind="parquet", path=str(bars), actions=str(actions)).actions()
+    actions.unlink()
+    pl.DataFrame({"symbol": ["A"], "date": ["soon"], "split": [1.0], "dividend": [0.0]}).write_parquet(actions)
+    with pytest.raises(SourceError, match=r"actions\.parquet cannot be read: .*from string to date"):
+        FileSource(FIVE, kind="parquet", path=str(bars), actions=str(actions)).actions()
+
+
 def test_an_unknown_symbol_and_an_unreadable_stamp_are_named(tmp_path: Path) -> None:
     table(["2024-01-02 14:30:00", "2024-01-02 noon"]).write_csv(tmp_path / "bars.csv")
     source = FileSource(FIVE, kind="csv", path=str(tmp_path / "bars.csv"))
