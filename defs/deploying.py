@@ -15,7 +15,7 @@ from defs.priority import deployment_priority
 from defs.refresh import HORIZON, WHAT
 from resources.clock import Clock
 from resources.instances import Instances, of
-from resources.registry import Entry, Registry
+from resources.registry import Entry, Registry, RegistryError
 
 SECONDS = 15
 DEPLOY = "deploy"
@@ -61,8 +61,8 @@ def deploy_champions(horizons: Sequence[str]) -> dg.SensorDefinition:
         registry: dg.ResourceParam[Registry],
         instances: dg.ResourceParam[Instances],
     ):
-        champions = {horizon: entry for horizon in horizons if (entry := registry.champion(horizon)) is not None}
-        if not champions:
+        champions, damaged = _champions(registry, horizons)
+        if not champions and not damaged:
             return dg.SkipReason("the ledger has no champion")
         looked = dict(zip(instances.urls, instances.look(), strict=True))
         requests = []
@@ -71,9 +71,24 @@ def deploy_champions(horizons: Sequence[str]) -> dg.SensorDefinition:
             before = last_told(context.instance, horizon)
             if wanted(entry, served, before, clock.now()) and not _under_way(context.instance, horizon):
                 requests.append(_request(horizon, entry, served, before))
+        if damaged and not requests:  # a tick that fails asks for nothing: first what the other horizons need
+            raise RegistryError("; ".join(damaged))
         return requests or dg.SkipReason("every service serves what the newest deployments say")
 
     return sensor
+
+
+def _champions(registry: Registry, horizons: Sequence[str]) -> tuple[dict[str, Entry], list[str]]:
+    """The newest entry by horizon, and what is wrong with the ledgers that cannot tell theirs."""
+    found: dict[str, Entry] = {}
+    damaged: list[str] = []
+    for horizon in horizons:
+        try:
+            if (entry := registry.champion(horizon)) is not None:
+                found[horizon] = entry
+        except RegistryError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def wanted(entry: Entry, served: Numbers, before: Told | None, now: datetime) -> bool:

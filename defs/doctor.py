@@ -23,7 +23,7 @@ from defs.service import ui_of, urls_of
 from resources.clock import SystemClock
 from resources.database import Database
 from resources.inference import Inference, InferenceError, ServiceDown
-from resources.registry import Registry
+from resources.registry import Registry, RegistryError
 
 FLAGS = ("--json", "--deep")
 COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
@@ -113,8 +113,14 @@ def services(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
 
 
 def _serves(what: str, name: str, registry: Registry, served: Mapping[str, object] | None) -> Iterator[Finding]:
-    entry = registry.champion(name)
     number = served["number"] if served else None
+    try:
+        entry = registry.champion(name)
+    except RegistryError:  # told once, under the ledger
+        now = "nothing" if number is None else f"number {number}"
+        told = f"serves {now}, and goes on with it: what it should serve the ledger cannot tell"
+        yield note(f"{what}: {name}", told, f"repair the ledger first, as `ledger {name}` says")
+        return
     if entry is None:
         return
     if served and served["status"] == "unloaded":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -157,13 +157,19 @@ def registry(root: Path, plans: Mapping[str, Plan], *, deep: bool) -> Iterator[F
 
 
 def _ledger(kept: Registry, horizon: str, bundles: set[str], broken: Mapping[str, str]) -> Iterator[Finding]:
-    what, ledger = f"ledger {horizon}", kept.ledger(horizon)
+    what = f"ledger {horizon}"
+    try:
+        ledger, aside = kept.ledger(horizon), set(kept.aside(horizon))
+    except RegistryError as error:
+        fix = f"do what the message names; until then services serve what they serve (`tenor models horizon={horizon}`)"
+        yield wrong(what, str(error), fix)
+        return
     if not ledger:
         do = f"`tenor models horizon={horizon}` says why none was promoted"
         yield note(what, f"names no champion of {len(bundles)} bundles", do)
         return
     numbers, champion = [entry.number for entry in ledger], ledger[-1]
-    if numbers != [*range(1, len(numbers) + 1)]:
+    if {*numbers} | aside != {*range(1, numbers[-1] + 1)}:
         yield wrong(
             what, f"has the numbers {numbers}: entries are missing", "restore the registry's ledger from a copy"
         )
@@ -175,6 +181,9 @@ def _ledger(kept: Registry, horizon: str, bundles: set[str], broken: Mapping[str
         yield wrong(what, f"the champion, {champion.id}, is damaged: no service can load it", fix)
     else:
         yield ok(what, f"{champion.id} serves since {champion.at:%Y-%m-%d %H:%M} UTC, number {champion.number}")
+    if aside:
+        told = f"entries {', '.join(map(str, sorted(aside)))} were set aside as damaged: what they decided is not known"
+        yield note(what, told, "where a copy turns up, restore them under their names")
     gone = sorted({entry.id for entry in ledger} - bundles - {champion.id})
     if gone:
         yield note(
@@ -211,10 +220,14 @@ def _variables(alerts: Alerts) -> Iterator[str]:
 
 
 def newest_stamp(root: Path) -> datetime | None:
-    """The newest time that the ledgers and the tables' commits hold."""
+    """The newest time that those ledgers and commits of tables hold that can be read."""
     kept = Registry(root)
-    stamps = [entry.at for horizon in kept.horizons() for entry in kept.ledger(horizon)]
+    stamps: list[datetime] = []
+    for horizon in kept.horizons():
+        with suppress(RegistryError):  # told under the ledger
+            stamps += [entry.at for entry in kept.ledger(horizon)]
     for name in tables(root / "lake"):
-        [commit] = there(str(root / "lake"), name).history(1)
-        stamps.append(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC))
+        with suppress(Exception):  # whatever is wrong with a table is told under the table
+            [commit] = there(str(root / "lake"), name).history(1)
+            stamps.append(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC))
     return max(stamps, default=None)

@@ -45,12 +45,17 @@ def models(overrides: Sequence[str]) -> int:
 
 def promote(overrides: Sequence[str]) -> int:
     """Let a bundle serve, by hand; it must prove itself first."""
+    from resources.registry import Undecided
+
     words, horizon, registry = _words("promote", overrides)
     if "bundle" not in words:
         fix = f"`tenor models horizon={horizon.name}` lists them"
         raise ConfigError(COMMAND_LINE, "promote needs bundle=, the id or its first digits", fix=fix)
     id = registry.find(horizon.name, words["bundle"])
-    champion = registry.champion(horizon.name)
+    try:
+        champion = registry.champion(horizon.name)
+    except Undecided:  # what this command is for
+        champion = None
     if champion is not None and champion.id == id:
         print(f"{horizon.name}: {id} is the champion already (number {champion.number}); nothing is changed")
         return 0
@@ -117,7 +122,13 @@ def _said(horizon: Horizon, entry: "Entry", before: "Entry | None") -> int:
 
 
 def _print(console: Console, registry: "Registry", horizon: str) -> None:
-    ledger = registry.ledger(horizon)
+    from resources.registry import RegistryError
+
+    ledger, problem = [], ""
+    try:
+        ledger = registry.ledger(horizon)
+    except RegistryError as error:  # the bundles are there all the same, and the remedy asks for one
+        problem = str(error)
     champion = ledger[-1] if ledger else None
     table = Table(title=f"{horizon}: who serves, and who could", title_justify="left")
     for column in ("bundle", "role", "learned from", "to", "rank IC", "net Sharpe", "cause", "judged", "size"):
@@ -129,7 +140,7 @@ def _print(console: Console, registry: "Registry", horizon: str) -> None:
         spans, scores = manifest["spans"], manifest["scores"].get("model", {})
         table.add_row(
             id,
-            role(id, ledger),
+            "not known" if problem else role(id, ledger),
             spans["train"][0][:10] if "train" in spans else "–",
             max(end for part, (_, end) in spans.items() if part != "test")[:10] if spans else "–",
             _figure(scores.get("rank_ic"), scores.get("rank_ic_error")),
@@ -139,7 +150,9 @@ def _print(console: Console, registry: "Registry", horizon: str) -> None:
             f"{registry.size(horizon, id) / 1e6:.1f} MB",
         )
     console.print(table)
-    if champion is not None:
+    if problem:
+        console.print(problem, soft_wrap=True)
+    elif champion is not None:
         by = f", by {champion.by}" if champion.by else ""
         since = f"{champion.id} serves since {champion.at:%Y-%m-%d %H:%M} UTC (number {champion.number}{by})"
         console.print(f"{since}: {champion.why}", soft_wrap=True)

@@ -240,7 +240,8 @@ class Lake:
         if replaced != stored:
             raise LakeError(
                 f"table {table} has the columns {_columns(old)} and the new rows {_columns(staged.schema)}:"
-                f" write all its {len(stored)} partitions together, or remove it with `tenor clean`"
+                f" write all its {len(stored)} partitions together, or start anew with `tenor clean`, which deletes the"
+                " whole store"
             )
         return True
 
@@ -265,7 +266,7 @@ class Lake:
             said = "; ".join(f"{key} was {have.get(key)!r} and is {want.get(key)!r}" for key in differ)
             raise LakeError(
                 f"table {table} under {self.root} was made from another layout: {said}. Its rows would mix:"
-                " choose another store.root, or remove the table with `tenor clean`"
+                " choose another store.root=, or start anew with `tenor clean`, which deletes the whole store"
             )
 
     # -- places ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
     registry/<horizon>/bundles/<id>/        the bundle's files; provenance.json and judgement.json beside them
     registry/<horizon>/ledger/000001.json   one promotion or rollback each; the highest number serves
+                             000002.json.damaged   one that nobody could restore, set aside by hand: its number is taken
     registry/<horizon>/judged/<id>.json     how bundles were judged that `tenor vacuum` has removed: tries stay counted
 
 Both are only ever added to, but that `resources/removal.py` takes bundles away which the ledger does not name. Works on
@@ -24,6 +25,7 @@ from resources.clock import Clock, clock_of_environment
 
 PROVENANCE, JUDGEMENT = "provenance.json", "judgement.json"
 JUDGED = "judged"
+ASIDE = ".damaged"  # behind the name of a ledger entry that was set aside
 Action = Literal["promote", "rollback"]
 _TEXTS = ("horizon", "bundle", "action", "why", "at")
 NOTHING: Mapping[str, bytes] = {}
@@ -37,6 +39,10 @@ class RegistryError(RuntimeError):
 
 class LedgerMoved(RegistryError):
     """Another entry was appended since the caller looked: what it decided may no longer hold."""
+
+
+class Undecided(RegistryError):
+    """The newest entry is set aside as damaged: who should serve is not known until somebody promotes anew."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class Registry:
         try:
             return json.loads(file.read_bytes())
         except ValueError as error:
-            raise RegistryError(f"{file} is damaged: {error}; restore it, or remove the bundle's folder") from error
+            raise RegistryError(f"{file} is damaged: {error}; restore it, or remove the bundle's folder") from None
 
     def size(self, horizon: str, id: str) -> int:
         """Bytes of a bundle's folder."""
@@ -160,7 +166,7 @@ class Registry:
         try:
             return json.loads(file.read_text()) if file.is_file() else {}
         except ValueError as error:
-            raise RegistryError(f"{file} is damaged: {error}; restore it from a copy") from error
+            raise RegistryError(f"{file} is damaged: {error}; restore it from a copy") from None
 
     def bundles(self, horizon: str) -> list[str]:
         """Ids of the bundles of a horizon, oldest first."""
@@ -196,7 +202,9 @@ class Registry:
         try:
             return list(json.loads(file.read_bytes()))
         except (ValueError, TypeError) as error:
-            raise RegistryError(f"{file} is damaged: {error}; restore it or remove it") from error
+            raise RegistryError(
+                f"{file} is damaged: {error}; restore it from a copy: removed, the tries that it counts are forgotten"
+            ) from None
 
     def served(self, horizon: str) -> set[str]:
         """Ids that the ledger names."""
@@ -214,7 +222,8 @@ class Registry:
     def promote(self, horizon: str, id: str, why: str, *, by: str = "", over: int | None = None) -> Entry:
         """Append: from now on `id` serves. RegistryError where there is no such bundle.
 
-        over: the newest number that the decision knew of (0: none); LedgerMoved where there is a newer one.
+        It decides anew where the newest entry is set aside. over: the newest number that the decision knew of (0:
+        none); LedgerMoved where there is a newer one.
         """
         self._require(horizon, id)
 
@@ -231,6 +240,7 @@ class Registry:
         """
 
         def previous(ledger: list[Entry]) -> tuple[str, Action]:
+            self._decided(horizon, ledger)
             _unmoved(horizon, ledger, over)
             before = _before(horizon, ledger)
             self._require(horizon, before)
@@ -239,13 +249,18 @@ class Registry:
         return self._append(horizon, previous, why, by)
 
     def ledger(self, horizon: str) -> list[Entry]:
-        """All entries in their order."""
-        return [self._entry(file) for file in self._entries(horizon)]
+        """All entries in their order; RegistryError for a damaged one, Undecided where the newest is set aside."""
+        return self._decided(horizon, [self._entry(file) for file in self._entries(horizon)])
 
     def champion(self, horizon: str) -> Entry | None:
-        """The newest entry: what should serve. None before the first promotion."""
-        files = self._entries(horizon)
-        return self._entry(files[-1]) if files else None
+        """The newest entry: what should serve. None before the first promotion; raises as `ledger`."""
+        newest = self._decided(horizon, [self._entry(file) for file in self._entries(horizon)[-1:]])
+        return newest[0] if newest else None
+
+    def aside(self, horizon: str) -> list[int]:
+        """Numbers of entries that were set aside as damaged."""
+        found = (self._root / horizon / "ledger").glob(f"[0-9]*.json{ASIDE}")
+        return sorted(int(file.name.partition(".")[0]) for file in found)
 
     def previous(self, horizon: str) -> str:
         """The champion that a rollback would bring back; RegistryError where there is none."""
@@ -254,6 +269,16 @@ class Registry:
     def _entries(self, horizon: str) -> list[Path]:
         return sorted((self._root / horizon / "ledger").glob("[0-9]*.json"), key=lambda file: int(file.stem))
 
+    def _decided(self, horizon: str, ledger: list[Entry]) -> list[Entry]:
+        """The same ledger; Undecided where an entry that was set aside is newer than all of it."""
+        lost = max(self.aside(horizon), default=0)
+        if lost > (ledger[-1].number if ledger else 0):
+            raise Undecided(
+                f"ledger entry {lost} of {horizon} is set aside as damaged, and none came after it: let "
+                f"`tenor promote horizon={horizon} bundle=… why=…` decide who serves"
+            )
+        return ledger
+
     def _entry(self, file: Path) -> Entry:
         try:
             entry = Entry.from_json(file.read_bytes())
@@ -261,7 +286,12 @@ class Registry:
                 raise ValueError(f"it says number {entry.number}")
             return entry
         except ValueError as error:
-            raise RegistryError(f"ledger entry {file} is damaged: {error}; restore it or remove it") from error
+            # `from None`: a failed run is told by its innermost cause, and json's names neither file nor remedy.
+            raise RegistryError(
+                f"ledger entry {file} is damaged: {error}; restore it from a copy, or rename it to {file.name}{ASIDE} "
+                f"and run `tenor promote horizon={file.parent.parent.name} bundle=… why=…`; to remove it undoes what it"
+                " decided"
+            ) from None
 
     def _append(self, horizon: str, decide: Callable[[list[Entry]], tuple[str, Action]], why: str, by: str) -> Entry:
         """Link the next number to a finished file; where another writer took it, decide again."""
@@ -270,9 +300,9 @@ class Registry:
         draft = folder / f".{uuid.uuid4().hex}"
         try:
             for _ in range(ATTEMPTS):
-                ledger = self.ledger(horizon)
+                ledger = [self._entry(file) for file in self._entries(horizon)]
                 id, action = decide(ledger)
-                number = ledger[-1].number + 1 if ledger else 1
+                number = max([0, *self.aside(horizon), *(entry.number for entry in ledger[-1:])]) + 1
                 entry = Entry(number, horizon, id, action, why, self._clock.now(), by)
                 write_through(draft, entry.to_json())
                 try:

@@ -1,5 +1,6 @@
 """Vectors of market states in Postgres, through timescale-vector: when did the market look like this?"""
 
+import difflib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +23,8 @@ from resources.vector_sessions import account, delete, written
 from resources.vector_tables import SESSIONS, Index, client, create, create_account, describe, described, set_index
 
 FOUND = {**KEYS, "distance": pl.Float64}
+LOOKED = 100_000  # newest states that are read to name the symbols there are: all of them may be many millions
+SHOWN = 20  # symbols that a message names
 
 
 class NoVectors(LookupError):
@@ -141,8 +144,8 @@ class Vectors:
             if row is None:
                 raise NoVectors(
                     f"no state of {symbol} in {table} was known at {before:%Y-%m-%d %H:%M:%S} UTC: ask for a later "
-                    "time, materialize the vectors step of that time, or check the symbol; there are "
-                    f"{_some(cursor, table)}"
+                    "time, materialize the vectors step of that time, or check the symbol; "
+                    f"{_known(cursor, table, symbol)}"
                 )
         return States(_keys([row[:2]]), np.array([row[2]], np.float32))
 
@@ -216,16 +219,20 @@ def _none_yet(table: str) -> NoVectors:
     )
 
 
-def _some(cursor: Any, table: str) -> str:
-    """A few of the symbols that have a state at the newest bar, for a message."""
+def _known(cursor: Any, table: str, asked: str) -> str:
+    """The symbols of the newest states, for a message; where they are many, those whose names are nearest."""
     cursor.execute(
         sql.SQL(
-            "SELECT metadata->>'symbol' FROM {0} WHERE uuid_timestamp(id) = (SELECT max(uuid_timestamp(id)) FROM {0}) "
-            "ORDER BY 1 LIMIT 9"
-        ).format(sql.Identifier(table))
+            "SELECT DISTINCT symbol FROM (SELECT metadata->>'symbol' AS symbol FROM {} "
+            "ORDER BY uuid_timestamp(id) DESC LIMIT %s) AS newest ORDER BY 1"
+        ).format(sql.Identifier(table)),
+        (LOOKED,),
     )
     found = [symbol for (symbol,) in cursor]
-    return ", ".join([*found[:8], *(["…"] if len(found) > 8 else [])]) or "none"
+    if len(found) <= SHOWN:
+        return f"there are {', '.join(found) or 'none'}"
+    near = difflib.get_close_matches(asked, found, n=SHOWN, cutoff=0)
+    return f"nearest of {len(found)} by name: {', '.join(near)}"
 
 
 def _keys(rows: Iterable[Sequence[Any]]) -> pl.DataFrame:

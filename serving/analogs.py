@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from resources.analogs import MOST
-from serving.live_messages import Moment
+from serving.live_messages import Asked
 from serving.messages import Message
 from serving.problems import documented
 
@@ -63,7 +63,7 @@ async def find(
     request: Request,
     horizon: str,
     symbol: Annotated[str | None, Query(description="none: of the market as a whole")] = None,
-    at: Annotated[Moment | None, Query(description="as of this time; none: now")] = None,
+    at: Annotated[Asked | None, Query(description="as of this time, UTC unless it has an offset; none: now")] = None,
     k: Annotated[int, Query(ge=1, le=MOST, description="how many")] = 10,
 ) -> AnalogsAnswer:
     """The past states nearest to the newest one known at a time, and what followed them, as it was known then.

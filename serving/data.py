@@ -11,7 +11,7 @@ from quant.panel import moment
 from serving import bodies, json_rows, live_read, live_tables
 from serving.live import LiveService
 from serving.live_horizon import LiveHorizon
-from serving.live_messages import Moment, PushBars, Pushed, PushedBar, Series, Signals
+from serving.live_messages import Asked, PushBars, Pushed, PushedBar, Series, Signals
 from serving.live_read import Page, Rows, Source, Window
 from serving.problems import LISTED, Faults, documented, field_error, refuse_fields
 
@@ -20,9 +20,9 @@ JSON = "application/json"
 router = APIRouter()
 
 Limit = Annotated[int, Query(ge=1, description="rows of one answer, the newest of the range")]
-From = Annotated[Moment | None, Query(description="bars that start at this time or later")]
-To = Annotated[Moment | None, Query(description="bars that start before this time")]
-Cursor = Annotated[Moment | None, Query(description="`next` of the answer before: the rows before that one's")]
+From = Annotated[Asked | None, Query(description="bars that start at this time or later; UTC unless it has an offset")]
+To = Annotated[Asked | None, Query(description="bars that start before this time; UTC unless it has an offset")]
+Cursor = Annotated[Asked | None, Query(description="`next` of the answer before: the rows before that one's")]
 Columns = Annotated[list[str] | None, Query(description="only these columns; repeatable")]
 
 

@@ -16,6 +16,10 @@ def _utc(moment: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+# Of a question, where a person types it: UTC unless it says otherwise. A pushed bar has to say, for it is kept.
+Asked = Annotated[
+    datetime, AfterValidator(lambda moment: _utc(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
+]
 
 
 class PushedBar(WithExtras):

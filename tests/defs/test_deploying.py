@@ -14,7 +14,8 @@ import pytest
 from assets import names
 from assets.reports import Reports
 from conf.compose import compose
-from defs.deploying import last_told
+from defs.alert_facts import failure
+from defs.deploying import _champions, last_told
 from defs.graph import build
 from resources.clock import FixedClock
 from resources.inference import Inference
@@ -282,6 +283,30 @@ def test_a_ledger_that_cannot_be_read_fails_the_tick_and_is_caught_up_with_later
     [result] = made.settle()
     assert result.success
     assert made.told()["ledger number"] == entry.number
+
+
+def test_a_run_over_a_ledger_that_cannot_be_read_fails_with_the_file_and_what_to_do(
+    made: Deployed, tmp_path: Path
+) -> None:
+    made.services.start(ONE, TWO)
+    made.promote("a")
+    [request] = made.tick()
+    (tmp_path / "registry" / "5m" / "ledger" / "000001.json").write_text("{broken")
+    result = made.run(request)
+    told = failure(made.instance, result.run_id)
+    assert "000001.json is damaged: it is not JSON; restore it from a copy, or rename it" in told
+    assert "tenor promote horizon=5m" in told
+
+
+def test_a_ledger_that_cannot_be_read_keeps_no_other_horizon_from_being_deployed(
+    made: Deployed, tmp_path: Path
+) -> None:
+    made.promote("a")
+    (tmp_path / "registry" / "1h" / "ledger").mkdir(parents=True)
+    (tmp_path / "registry" / "1h" / "ledger" / "000001.json").write_text("{broken")
+    champions, damaged = _champions(made.registry, ["1h", "5m"])
+    assert list(champions) == ["5m"]
+    assert "1h/ledger/000001.json is damaged" in damaged[0]
 
 
 def test_a_deployment_of_an_older_tenor_is_made_again(made: Deployed) -> None:

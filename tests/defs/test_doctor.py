@@ -284,9 +284,35 @@ def test_a_ledger_with_a_hole_a_missing_champion_or_none_is_told(root: Path) -> 
     (ledger / "000001.json").write_text((ledger / "000001.json").read_text().replace('"number": 2', '"number": 1'))
     assert f"the champion, {second}, is not in the registry" in bad(kept(root)).told
     (ledger / "000001.json").write_text("{")
-    assert "ledger entry" in bad(kept(root)).told
+    found = bad(kept(root))
+    assert (found.what, "000001.json is damaged: it is not JSON" in found.told) == ("ledger 1h", True)
     (ledger / "000001.json").unlink()
     assert "names no champion of 0 bundles" in bad(kept(root), "note").told
+
+
+def test_a_damaged_ledger_entry_is_told_once_and_hides_no_other_look(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, registry = Service(root), Registry(root)
+    monkeypatch.setattr(doctor, "urls_of", lambda _: [service.url, "http://127.0.0.1:9"])
+    service.health |= {"status": "serving", "uptime_seconds": 60.0, "log_problem": None}
+    service.serves(1, horizon="1h")
+    file = root / "registry" / "1h" / "ledger" / "000002.json"
+    file.write_text("{broken")
+    try:
+        found = {one.what: one for one in doctor.examined(root, horizons(), deep=False)}
+        assert [what for what, one in found.items() if "000002.json" in one.told] == ["ledger 1h"]
+        assert (found["time"].state, found["ledger 1h"].state) == ("ok", "wrong")
+        assert "to remove it undoes what it decided" in found["ledger 1h"].told
+        assert "serves number 1, and goes on with it" in found[f"service {service.url}: 1h"].told
+        assert found["service http://127.0.0.1:9"].told == "does not run"
+        file.rename(file.with_name("000002.json.damaged"))
+        assert "entry 2 of 1h is set aside" in bad(kept(root)).told
+        registry.promote("1h", registry.bundles("1h")[0], "decided anew")
+        assert "entries 2 were set aside as damaged" in bad(kept(root), "note").told
+        assert not [one for one in kept(root) if one.state == "wrong"]
+    finally:
+        service.stop()
 
 
 def test_alerts_that_wait_or_lack_their_secret_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

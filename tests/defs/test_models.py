@@ -106,6 +106,27 @@ def test_promoting_the_champion_changes_nothing(say: Say, registry: Registry, id
     assert len(registry.ledger("5m")) == 2
 
 
+def test_a_damaged_decision_is_told_with_the_bundles_there_are_and_promote_decides_anew(
+    say: Say, registry: Registry, ids: list[str]
+) -> None:
+    file = registry.folder("5m") / "ledger" / "000002.json"
+    file.write_text("{broken")
+    status, out, err = say("promote", "horizon=5m", f"bundle={ids[0]}")
+    assert (status, "000002.json is damaged: it is not JSON" in err) == (2, True)
+    status, out, _ = say("models", "horizon=5m")
+    assert "000002.json is damaged" in out
+    assert out.count("not known") == len(ids)
+    assert all(id in out for id in ids)
+    file.rename(file.with_name("000002.json.damaged"))
+    status, _, err = say("rollback", "horizon=5m")
+    assert (status, "entry 2 of 5m is set aside" in err) == (2, True)
+    status, out, _ = say("promote", "horizon=5m", f"bundle={ids[1]}", "why=what number 2 said")
+    assert (status, "number 3 of the ledger" in out) == (0, True)
+    champion = registry.champion("5m")
+    assert champion is not None
+    assert (champion.id, champion.number, champion.why) == (ids[1], 3, "what number 2 said")
+
+
 def test_rollback_brings_back_the_champion_before_and_there_is_an_end(
     say: Say, registry: Registry, ids: list[str]
 ) -> None:

@@ -207,15 +207,28 @@ def test_hnsw_gives_as_many_and_the_same_up_to_its_recall(vectors: Vectors, lake
     assert len(set(graph.rows["timestamp"]) & set(exact.rows["timestamp"])) >= 9
 
 
-def test_too_early_a_time_a_strange_symbol_or_k_are_told(vectors: Vectors, lake: Lake) -> None:
+def test_too_early_a_time_a_strange_symbol_or_k_are_told(
+    vectors: Vectors, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(NoVectors, match="no state of A in 5m was known at 2024-07-01 13:00:00 UTC"):
         ask(vectors, lake, datetime(2024, 7, 1, 13, tzinfo=UTC), "A")
     with pytest.raises(NoVectors, match=r"no state of NOBODY in 5m.*check the symbol; there are A, B, C"):
         ask(vectors, lake, _moment(SLOTS[-1]), "NOBODY")
+    with monkeypatch.context() as patch:
+        patch.setattr("resources.vectors.SHOWN", 1)
+        with pytest.raises(NoVectors, match=r"check the symbol; nearest of 3 by name: B$"):
+            ask(vectors, lake, _moment(SLOTS[-1]), "BB")
     with pytest.raises(ValueError, match="1 to 100 analogs"):
         ask(vectors, lake, _moment(SLOTS[-1]), k=101)
     with pytest.raises(ValueError, match="no time zone"):
         ask(vectors, lake, datetime(2024, 7, 5))
+
+
+def test_a_symbol_whose_last_bar_was_late_is_among_those_that_there_are(world: World, vectors: Vectors) -> None:
+    there = ~((world.keys["symbol"] == "B") & (world.keys["timestamp"] >= _moment(SLOTS[-3])))
+    vectors.write("7m", States(world.keys.filter(there), world.vectors[there.to_numpy()]), SLOTS, DAYS, columns=COLUMNS)
+    with pytest.raises(NoVectors, match=r"check the symbol; there are A, B, C$"):
+        vectors.newest("7m", "NOBODY", _moment(SLOTS[-1]))
 
 
 def test_a_state_without_a_past_has_no_analogs(vectors: Vectors, lake: Lake) -> None:

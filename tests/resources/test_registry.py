@@ -18,7 +18,7 @@ from quant.grid import CalendarSpec, Grid
 from quant.recipe import Recipe
 from quant.train import fit
 from resources.clock import FixedClock
-from resources.registry import LedgerMoved, Registry, RegistryError
+from resources.registry import LedgerMoved, Registry, RegistryError, Undecided
 
 EMPTY: dict[str, Any] = {}
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -181,8 +181,42 @@ def test_what_is_wrong_with_a_ledger_entry_is_told_in_its_readers_words(registry
     registry.promote("1h", registry.write(bundles[0], {}), "why")
     file = registry.path("1h", "x").parent.parent / "ledger/000001.json"
     file.write_text("[]" if change is None else json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(RegistryError, match=f"is damaged: .*{told}; restore it or remove it"):
+    with pytest.raises(RegistryError, match=f"is damaged: .*{told}; restore it from a copy, or rename"):
         registry.champion("1h")
+
+
+def test_a_damaged_entry_that_is_set_aside_keeps_its_number_and_the_ledger_names_nobody_until_somebody_decides(
+    registry, bundles
+):
+    """A rollback that cannot be read must not let the bundle that was rolled back serve again."""
+    first, second = (registry.write(bundle, {}) for bundle in bundles[:2])
+    registry.promote("1h", first, "first")
+    registry.promote("1h", second, "second")
+    registry.rollback("1h", "it loses money")
+    file = registry.path("1h", "x").parent.parent / "ledger/000003.json"
+    file.write_text("{broken")
+    with pytest.raises(RegistryError, match=r"rename it to 000003.json.damaged .*horizon=1h.*remove it undoes") as told:
+        registry.champion("1h")
+    assert told.value.__cause__ is None
+    file.rename(file.with_name("000003.json.damaged"))
+    for ask in (registry.champion, registry.ledger, registry.previous, lambda name: registry.rollback(name, "again")):
+        with pytest.raises(Undecided, match=r"entry 3 of 1h is set aside .*tenor promote horizon=1h"):
+            ask("1h")
+    with pytest.raises(LedgerMoved):
+        registry.promote("1h", second, "judged before it was set aside", over=3)
+    assert registry.promote("1h", first, "what number 3 said").number == 4
+    assert (registry.champion("1h").id, [entry.number for entry in registry.ledger("1h")]) == (first, [1, 2, 4])
+    assert registry.rollback("1h", "goes on").number == 5
+
+
+def test_the_only_entry_set_aside_is_no_empty_ledger(registry, bundles):
+    id = registry.write(bundles[0], {})
+    registry.promote("1h", id, "why")
+    file = registry.path("1h", "x").parent.parent / "ledger/000001.json"
+    file.rename(file.with_name("000001.json.damaged"))
+    with pytest.raises(Undecided, match="entry 1 of 1h"):
+        registry.champion("1h")
+    assert registry.promote("1h", id, "again").number == 2
 
 
 def test_a_rollback_whose_promotions_are_gone_is_named(registry, bundles):

@@ -83,6 +83,16 @@ def test_without_a_symbol_it_is_the_market_s_and_without_a_time_it_is_now(
     assert 1 <= told["analogs"][0]["members"] <= 4
 
 
+def test_a_time_without_an_offset_is_utc(web: httpx.Client, bars: pl.DataFrame) -> None:
+    """As on the command line; the routes of bars and factors take their times alike."""
+    at = bars["timestamp"].max() - timedelta(hours=1)
+    naive, aware = f"{at:%Y-%m-%dT%H:%M:%S}", at.isoformat()
+    asked = {"horizon": "5m", "symbol": "BBB"}
+    told = web.get("/analogs", params={**asked, "at": naive})
+    assert told.status_code == 200, told.text
+    assert told.json() == web.get("/analogs", params={**asked, "at": aware}).json()
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "kind", "said"),
     [
@@ -90,7 +100,8 @@ def test_without_a_symbol_it_is_the_market_s_and_without_a_time_it_is_now(
         ({"symbol": "AAA", "at": "2020-01-01T00:00:00Z"}, 404, "no-vectors", "was known at 2020-01-01"),
         ({"horizon": "7m"}, 404, "unknown-horizon", "no horizon '7m'"),
         ({"k": 0}, 422, "invalid-request", "k"),
-        ({"at": "2024-01-01T00:00:00"}, 422, "invalid-request", "at"),
+        ({"at": "yesterday"}, 422, "invalid-request", "at"),
+        ({"at": "0001-01-01T00:00:00+05:00"}, 422, "invalid-request", "outside the years"),
         ({"symbl": "AAA"}, 422, "unknown-parameter", "symbl"),
     ],
 )

@@ -151,6 +151,19 @@ def test_times_beyond_the_calendar_are_refused(served: httpx.Client, stamp: str)
     assert served.get("/api/data/AAA", params={"horizon": "5m", "start": stamp}).status_code == 422
 
 
+def test_a_question_s_time_without_an_offset_is_utc_and_a_pushed_bar_s_is_refused(
+    served: httpx.Client, bars: pl.DataFrame
+) -> None:
+    moment = bars["timestamp"].max() - timedelta(hours=1)
+    path, asked = "/api/data/AAA", {"horizon": "5m", "limit": 5}
+    for name in ("start", "end", "cursor"):
+        naive = served.get(path, params={**asked, name: f"{moment:%Y-%m-%dT%H:%M:%S}"})
+        assert naive.status_code == 200, naive.text
+        assert naive.json() == served.get(path, params={**asked, name: moment.isoformat()}).json()
+    bar = {"symbol": "AAA", "timestamp": "2024-01-02T15:00:00", **dict.fromkeys(("open", "high", "low", "close"), 1.0)}
+    assert "timezone" in served.post("/bars", json={"horizon": "5m", "bars": [bar]}).text
+
+
 def test_an_unknown_horizon_or_symbol_of_a_stream_is_refused_before_it_opens(served: httpx.Client) -> None:
     address = str(served.base_url).replace("http", "ws")
     for query in ("horizon=5n", "symbol=AAB"):

@@ -126,10 +126,18 @@ def test_a_bundle_that_fails_its_golden_data_is_refused(
 def test_a_damaged_ledger_leaves_the_bundle_serving(
     inference: Inference, registry: Registry, bundles: list[Bundle], tmp_path: Path
 ) -> None:
-    (tmp_path / "registry" / "5m" / "ledger" / "000002.json").write_text("{")
-    with pytest.raises(InferenceError, match=r"000002\.json"):
+    file = tmp_path / "registry" / "5m" / "ledger" / "000002.json"
+    file.write_text("{")
+    with pytest.raises(InferenceError, match=r"000002\.json.* serves on"):
         inference.load("5m")
     assert inference.models()[0]["bundle"] == bundles[0].id
+    assert "000002.json is damaged" in inference.health()["horizons"]["5m"]["problem"]
+    file.rename(file.with_name("000002.json.damaged"))
+    with pytest.raises(InferenceError, match=r"entry 2 of 5m is set aside.* serves on"):
+        inference.load("5m")
+    assert registry.promote("5m", bundles[1].id, "decided anew").number == 3
+    assert inference.load("5m")["bundle"] == bundles[1].id
+    assert inference.health()["horizons"]["5m"]["problem"] is None
 
 
 def test_the_service_follows_the_ledger_without_being_told(
