@@ -192,7 +192,7 @@ def _found(path: str) -> list[str]:
         try:
             near = _nearest(wanted.name, [entry.name for entry in folder.iterdir()])
         except OSError as error:
-            raise SourceError(f"no file matches {path}; {folder}: {error.strerror}: make it readable") from error
+            raise SourceError(f"no file matches {path}; {folder}: {error.strerror}: make it readable") from None
         raise SourceError(f"no file matches {path}; the folder {folder} exists{near}")
     return files
 

@@ -22,7 +22,7 @@ def reading(path: str, files: Sequence[str], scan: Scan) -> Iterator[None]:
     except UNREADABLE as error:
         file, why = _blamed(files, scan) or (path, _line(error))
         others = f", with the columns of the others, or move it out of {path}" if len(files) > 1 else ""
-        raise SourceError(f"{file} cannot be read: {why}. Write it anew, whole and readable{others}") from error
+        raise SourceError(f"{file} cannot be read: {why}. Write it anew, whole and readable{others}") from None
 
 
 def _blamed(files: Sequence[str], scan: Scan) -> tuple[str, str] | None:

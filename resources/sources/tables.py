@@ -25,7 +25,7 @@ def read_table(key: str, path: str, needed: Sequence[str]) -> pl.DataFrame:
             text = {"symbol": pl.String}
             table = pl.read_csv(file, try_parse_dates=True, infer_schema_length=None, schema_overrides=text)
     except UNREADABLE as error:
-        raise SourceError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise SourceError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from None
     if missing := [name for name in needed if name not in table.columns]:
         raise SourceError(f"{key}: {path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
     return table

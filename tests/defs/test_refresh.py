@@ -16,6 +16,7 @@ from assets import names, partitions
 from assets.plan import Plan
 from conf.compose import compose
 from conf.schema import Horizon
+from defs.alert_facts import failure
 from defs.graph import build
 from defs.refresh import ASKED, DUE, RANGE_END, RANGE_START, Ask, Attempt, Wait, attempts, decide, span
 from resources.clock import FixedClock
@@ -197,11 +198,7 @@ def test_a_half_written_file_is_asked_for_and_its_run_fails_with_the_files_name(
         ran = repository.get_job("bars_5m").execute_in_process(
             instance=instance, tags=dict(asked.tags), raise_on_error=False
         )
-        [failed] = [event for event in ran.all_events if event.is_step_failure]
-        error = failed.step_failure_data.error
-        assert error is not None
-        assert error.cause is not None
-        assert f"{tmp_path}/cut.parquet cannot be read" in error.cause.message
+        assert f"{tmp_path}/cut.parquet cannot be read" in failure(instance, ran.run_id)  # as an alert says it
         [attempt] = attempts(instance, "5m")
         assert attempt.done is False
         [told] = [made.evaluate_tick(context).skip_message]
