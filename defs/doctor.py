@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from resources.registry import Registry, RegistryError
 FLAGS = ("--json", "--deep")
 COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 TICKS = 5  # of a sensor that are looked at: the newest may not be over
+SILENT = 180.0  # seconds without a sign of life, of a daemon that gives one each half minute
 SECONDS = 5.0  # that a service may take to answer
 
 
@@ -148,12 +150,22 @@ def daemon(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
         sensors = dagster.all_instigator_state(instigator_type=InstigatorType.SENSOR)
         ticks = {one.name: dagster.get_ticks(one.instigator_origin_id, one.selector_id, limit=TICKS) for one in sensors}
     yield from ticked(ticks, root)
-    dead = sorted(name for name, status in statuses.items() if status.required and not status.healthy)
+    needed = {name: status for name, status in statuses.items() if status.required}
+    beats = {name: status.last_heartbeat.timestamp for name, status in needed.items() if status.last_heartbeat}
+    silent = SystemClock().now().timestamp() - SILENT
+    dead = sorted(name for name, one in needed.items() if not one.healthy or beats[name] < silent)
     ui = ui_of(next(iter(horizons.values())).serving)
     if not dead:
         yield ok("daemon", f"all {len(statuses)} parts of Dagster's daemon are well; its pages are at {ui}")
-    elif len(dead) == sum(status.required for status in statuses.values()):
-        yield note("daemon", "Dagster's daemon does not run: nothing happens by itself", "start it with `tenor up`")
+    elif not beats:
+        yield note("daemon", "Dagster's daemon never ran: nothing happens by itself", "start it with `tenor up`")
+    elif len(dead) == len(needed):
+        last = datetime.fromtimestamp(max(beats.values()), UTC)
+        yield wrong(
+            "daemon",
+            f"Dagster's daemon gave its last sign of life at {last:%Y-%m-%d %H:%M:%S} UTC: nothing happens by itself",
+            "start it with `tenor up`",
+        )
     else:
         yield wrong("daemon", f"parts of it give no sign of life: {', '.join(dead)}", f"look at {root}/dagster.log")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -13,6 +14,7 @@ import psycopg2
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickData, TickStatus
+from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 from deltalake import DeltaTable
 
@@ -28,6 +30,7 @@ from defs.finding import Finding, looked
 from resources import alerts as alerts_state
 from resources import formats
 from resources.alerts import AlertState, Memory, Trouble, queued
+from resources.dagster_storage import instance
 from resources.database import Database
 from resources.lake import Lake
 from resources.registry import Registry
@@ -368,7 +371,15 @@ def test_the_database_is_looked_at_and_tables_of_another_release_are_told_and_mi
         assert told["database"].endswith("embedded")
         assert "database: pgvector" in told
         assert told["database: dagster"] == told["database: optuna"] == "revision none yet"
-        assert "Dagster's daemon does not run" in bad(doctor.daemon(tmp_path, horizons()), "note").told
+        assert "Dagster's daemon never ran" in bad(doctor.daemon(tmp_path, horizons()), "note").told
+        with instance(tmp_path) as living:
+            kinds, now = living.get_required_daemon_types(), time.time()
+            for ago, state in ((5.0, "ok"), (doctor.SILENT + 60, "wrong")):
+                for kind in kinds:
+                    living.add_daemon_heartbeat(DaemonHeartbeat(now - ago, kind, "one", []))
+                [found] = doctor.daemon(tmp_path, horizons())
+                assert found.state == state
+            assert "gave its last sign of life at" in found.told
         dagster = next(one for one in schemas(tmp_path) if one.name == "dagster")
         assert dagster.found == dagster.newest
         connection = psycopg2.connect(database.url("dagster"))
