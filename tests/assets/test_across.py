@@ -81,6 +81,7 @@ def test_a_row_is_known_when_its_own_bars_are(made: Pipeline) -> None:
     assert (both["known_at"] == both["known_at_bar"]).all()
 
 
+@pytest.mark.slow
 def test_values_made_partition_by_partition_and_in_small_chunks_are_those_of_the_backfill(
     made: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

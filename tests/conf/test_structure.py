@@ -103,6 +103,7 @@ def test_the_parameters_for_lightgbm_are_its_own(folder: Path) -> None:
     assert not {"valid_share", "embargo", "min_coverage", "max_depth"} & set(params)
 
 
+@pytest.mark.slow
 def test_every_choice_of_every_group_composes(folder: Path) -> None:
     for file in sorted(folder.glob("*/*.yaml")):
         group, choice = file.parent.name, file.stem

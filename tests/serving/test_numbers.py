@@ -13,6 +13,7 @@ from resources.inference import Inference
 from resources.lake import Lake
 from resources.registry import Registry
 from tests.serving.conftest import Serve
+from tests.serving.feed import until
 from tests.serving.test_openapi import LAYOUT, body_of, changed
 
 
@@ -25,6 +26,7 @@ def test_numbers_beyond_float32_are_answered_without_a_warning(
     with serve(tmp_path) as url, httpx.Client(base_url=url, timeout=30) as client:
         with Inference(url) as inference:
             inference.wait_ready(30)
+        until(lambda: client.get("/signals/5m").status_code == 200)  # the live state stands
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for route, place in (
