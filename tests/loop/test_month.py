@@ -69,6 +69,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory, configs: Path) -> Iterator[L
         "drift.window_sessions=2", "drift.rate=0.05", "drift.share=0.2",
         "folds.count=2", "model.n_estimators=20", f"retraining.cooldown_sessions={COOLDOWN}",
         "judging.margin=-1.0",  # a new model serves unless it is much worse
+        "retention.every_days=null",  # the run that is killed is a refresh, never a vacuum
     ]  # fmt: skip
     now = GRID.sessions(days[HISTORY - 1], days[HISTORY - 1])[0].close + timedelta(hours=1)
     with replayed(folder, configs, words, vendor, HISTORY, now) as replay, Processes() as processes:
