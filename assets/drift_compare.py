@@ -124,7 +124,7 @@ class _Champion:
 
     @cached_property
     def reference(self) -> pl.DataFrame:
-        rows = reference(self.plan, self.lake, self.registry, self.bundle, self.columns)
+        rows = reference(self.plan, self.lake, self.bundle, self.columns)
         sessions, needed = rows["session"].n_unique(), 2 * self.plan.horizon.drift.window_sessions
         if sessions < needed:
             raise _NotNow(

@@ -27,7 +27,7 @@ def full_page(
         compared = rows.filter(pl.col("statistic").is_finite())
         html = page(
             present(plan, lake, bundle, columns, first, day),
-            reference(plan, lake, registry, bundle, columns),
+            reference(plan, lake, bundle, columns),
             dict(compared.select("column", "threshold").iter_rows()),
             method=config.method,
             share=config.share,

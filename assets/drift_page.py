@@ -239,7 +239,7 @@ def _how(plan: Plan, whole: Row) -> str:
             f"{whole['independent']} windows stand side by side in training; the level is set so that a window like "
             f"them exceeds it with probability {whole['rate']:.2%}.{more} A market that changes for good fails more "
             "often: that is what the check is for.",
-            "Predictions are held against out-of-fold ones: what a model says of rows that it learned from is bolder.",
+            "Predictions are held against what the same model says of the rows that it learned from.",
         )
     )
 

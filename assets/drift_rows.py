@@ -1,6 +1,5 @@
 """What drift compares: predictions, factors and the features they read, most important first, session by session."""
 
-import io
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -9,13 +8,11 @@ import numpy as np
 import polars as pl
 
 from assets import names
-from assets.learning import OUT_OF_FOLD
 from assets.plan import Plan
 from assets.window import span
 from quant.bundle import Bundle
 from quant.universe import session_of
 from resources.lake import Lake
-from resources.registry import Registry
 
 PREDICTION = "prediction"  # watched beside the factors: ranks alone never drift
 KEY = ["timestamp", "symbol"]
@@ -58,33 +55,35 @@ def present(plan: Plan, lake: Lake, bundle: Bundle, columns: list[Watched], firs
     slots = plan.grid.slots(first, last)
     start, end = span(slots)
     inside = pl.col("timestamp").is_between(start, end)
-    rows = _factors(plan, lake, bundle, list(bundle.factors), inside)
+    return _rows(plan, lake, bundle, columns, inside)
+
+
+def reference(plan: Plan, lake: Lake, bundle: Bundle, columns: list[Watched]) -> pl.DataFrame:
+    """The same of the rows that the bundle was trained on.
+
+    With what it says of them itself: that is right more often than what it will say of new ones, but spreads alike
+    (`bench/drift.py rate`). What the models of its folds said does not: each stopped after trees of its own.
+    """
+    first, last = (datetime.fromisoformat(stamp) for stamp in bundle.manifest["spans"]["train"])
+    return _rows(plan, lake, bundle, columns, pl.col("timestamp").is_between(first, last))
+
+
+def _rows(plan: Plan, lake: Lake, bundle: Bundle, columns: list[Watched], inside: pl.Expr) -> pl.DataFrame:
+    rows = _factors(plan, lake, bundle, inside)
     X = np.column_stack([rows[name].to_numpy() for name in bundle.factors]).astype(np.float32, copy=False)
     predictions = bundle.predict_rows(np.ascontiguousarray(X)) if rows.height else np.zeros(0)
     rows = rows.with_columns(pl.Series(PREDICTION, predictions, dtype=pl.Float64))
     return _watched_of(plan, lake, rows, columns, inside)
 
 
-def reference(plan: Plan, lake: Lake, registry: Registry, bundle: Bundle, columns: list[Watched]) -> pl.DataFrame:
-    """The same of the rows that the bundle was trained on, with what models that had not learned from them predicted.
-
-    What the bundle itself says of rows that it has learned from is bolder than what it will say of new ones.
-    """
-    first, last = (datetime.fromisoformat(stamp) for stamp in bundle.manifest["spans"]["train"])
-    inside = pl.col("timestamp").is_between(first, last)
-    rows = _factors(plan, lake, bundle, [one.name for one in columns if one.kind == "factor"], inside)
-    rows = rows.join(_out_of_fold(registry, bundle), on=KEY, how="left", maintain_order="left")
-    return _watched_of(plan, lake, rows, columns, inside)
-
-
-def _factors(plan: Plan, lake: Lake, bundle: Bundle, columns: list[str], inside: pl.Expr) -> pl.DataFrame:
+def _factors(plan: Plan, lake: Lake, bundle: Bundle, inside: pl.Expr) -> pl.DataFrame:
     table = lake.scan(names.table("factors", plan.horizon.name))
-    if lacking := sorted(set(columns) - set(table.collect_schema().names())):
+    if lacking := sorted(set(bundle.factors) - set(table.collect_schema().names())):
         raise Unwatchable(
             f"the champion {bundle.id} reads {', '.join(lacking[:5])}, which the factor table no longer has: train a "
             "model on the present factors"
         )
-    return table.filter(inside).select(*KEY, *columns).sort(KEY).collect()
+    return table.filter(inside).select(*KEY, *bundle.factors).sort(KEY).collect()
 
 
 def _watched_of(plan: Plan, lake: Lake, rows: pl.DataFrame, columns: list[Watched], inside: pl.Expr) -> pl.DataFrame:
@@ -98,15 +97,3 @@ def _watched_of(plan: Plan, lake: Lake, rows: pl.DataFrame, columns: list[Watche
         rows = rows.join(found, on=KEY, how="left", maintain_order="left")
     session = session_of(rows["timestamp"], plan.grid)
     return rows.select(*KEY, *(one.name for one in columns)).with_columns(session)
-
-
-def _out_of_fold(registry: Registry, bundle: Bundle) -> pl.DataFrame:
-    """(timestamp, symbol, prediction), one a row; none for a bundle that was copied without its folds."""
-    file = registry.path(bundle.horizon, bundle.id) / OUT_OF_FOLD
-    if not file.is_file():
-        schema = pl.Schema({"timestamp": pl.Datetime("us", "UTC"), "symbol": pl.String(), PREDICTION: pl.Float64()})
-        return schema.to_frame()
-    made = pl.read_parquet(io.BytesIO(file.read_bytes())).filter(pl.col("prediction").is_not_nan())
-    return made.unique(["time", "symbol"], keep="first", maintain_order=True).select(
-        pl.col("time").alias("timestamp"), "symbol", PREDICTION
-    )

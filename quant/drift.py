@@ -147,10 +147,10 @@ def judge(compared: Compared, calibration: Calibration, *, rate: float, share: f
         raise ValueError(f"drift: none of {len(kept)} columns can be compared: {skipped}")
     inside = calibration.statistics[:, kept]
     scale = _Scale.of(inside)
-    most = math.floor(share * kept.sum() + 1e-9)  # columns that may drift
     promised, exceed = rate_of(calibration.independent, rate)
     over = int(exceed * len(inside) / calibration.independent)
-    level = float(np.sort(scale.whole(inside, most))[len(inside) - 1 - over])
+    level = float(np.sort(scale.whole(inside, share))[len(inside) - 1 - over])
+    reached = float(scale.whole(found[None, kept], share)[0])
     names = [name for name in calibration.columns if name not in skipped]
     columns = [
         Column(name, float(value), float(edge), float(excess), bool(excess > level))
@@ -163,8 +163,8 @@ def judge(compared: Compared, calibration: Calibration, *, rate: float, share: f
         columns=columns,
         skipped=skipped,
         share=drifted / len(columns),
-        drifted=drifted > most,
-        reached=float(scale.whole(found[None, kept], most)[0]),
+        drifted=reached > level,
+        reached=reached,
         level=level,
         rate=promised,
     )
@@ -199,9 +199,11 @@ class _Scale:
         found: Floats = np.where(np.isinf(statistics), np.inf, np.where(self.deviation > 0, varied, fixed))
         return np.where(np.isnan(statistics), -np.inf, found)
 
-    def whole(self, statistics: Floats, most: int) -> Floats:
-        """Of each window [n, columns], the excess that more than `most` columns have."""
-        found: Floats = np.sort(self.excess(statistics), axis=1)[:, -1 - most]
+    def whole(self, statistics: Floats, share: float) -> Floats:
+        """Of each window [n, columns], the excess that more than `share` of the columns have that it has values of."""
+        most = np.floor(share * (~np.isnan(statistics)).sum(axis=1) + 1e-9).astype(int)  # columns that may
+        ordered = np.sort(self.excess(statistics), axis=1)
+        found: Floats = np.take_along_axis(ordered, -1 - most[:, None], axis=1)[:, 0]
         return found
 
     def thresholds(self, level: float) -> Floats:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import pytest
 
@@ -68,6 +69,15 @@ def test_every_session_after_training_is_compared_and_the_newest_is_reported(mad
         assert word in page.read_text()
     assert page.stat().st_size < 200_000
     assert (page.parent / "drift.html").is_file()
+
+
+def test_predictions_are_held_against_what_the_same_bundle_says_of_its_training(made: Pipeline) -> None:
+    bundle = made.registry.load("5m", made.registry.champion("5m").id)  # type: ignore[union-attr]
+    first, last = (datetime.fromisoformat(stamp) for stamp in bundle.manifest["spans"]["train"])
+    trained = made.table("factors").filter(pl.col("timestamp").is_between(first, last))
+    said = bundle.predict_rows(trained.select(bundle.factors).to_numpy().astype(np.float32), "mlx")
+    [then] = table_of(made).filter(pl.col("column") == "prediction")["then"].unique()
+    assert then.to_list() == pytest.approx(np.quantile(said, drift_history.QUANTILES).tolist())
 
 
 def test_an_unchanged_session_is_not_compared_again(made: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,19 @@ def test_the_whole_check_alarms_falsely_at_the_rate_that_it_states(
     assert made.rate == rate_of(windows, rate)[0]
 
 
+def test_a_column_that_windows_of_training_lack_makes_no_alarms() -> None:
+    """A factor whose look-back reaches past the first half of them; it is there now."""
+    random = np.random.default_rng(8)
+    draws, alarms = 1000, 0
+    for _ in range(draws):
+        statistics = np.exp(random.normal(size=(41, 10)))
+        windows = statistics[:-1].copy()
+        windows[:20, :3] = np.nan
+        made = judged(statistics[-1], made_of(windows), rate=0.1, share=0.3)
+        alarms += made.drifted
+    assert alarms <= stats.binom.ppf(0.999, draws, made.rate)
+
+
 def test_the_level_and_thresholds_are_those_of_a_hand_calculation() -> None:
     """Three columns, of which one may drift: the level is the second highest z of the worst window but one."""
     statistics = np.exp(np.random.default_rng(4).normal(size=(19, 3)))
