@@ -2,7 +2,9 @@
 
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from conf.files import REPOSITORY
 from conf.options import Serving
@@ -25,11 +27,17 @@ def ui_of(serving: Serving) -> str:
     return f"http://127.0.0.1:{serving.dagster_port}"
 
 
+def another_store(health: Mapping[str, Any], root: Path) -> Path | None:
+    """The store that a service of this machine serves by its health, where it is not the one at `root`."""
+    theirs = Path(health["store"])
+    return None if theirs == root else theirs
+
+
 def start_service(processes: Processes, root: Path, serving: Serving) -> str:
     """The URL of a service of this store: the one that runs already, or a new one that ends with `processes`."""
     with Inference(url_of(serving), timeout=2.0) as running:
         try:
-            if Path(running.health()["store"]) == root:
+            if another_store(running.health(), root) is None:
                 return running.url
         except ServiceDown:
             pass
