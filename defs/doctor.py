@@ -20,12 +20,11 @@ from defs import doctor_sources as sources
 from defs import doctor_store as store
 from defs.finding import Check, Finding, looked, note, ok, wrong
 from defs.look import root_of, with_all_horizons
-from defs.service import another_store, ui_of, url_of, urls_of
+from defs.service import another_store, ui_of, urls_of
 from resources.clock import SystemClock
 from resources.database import Database
 from resources.inference import Inference, InferenceError, ServiceDown
 from resources.registry import Registry, RegistryError
-from serving.access import local
 
 FLAGS = ("--json", "--deep")
 COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
@@ -108,9 +107,7 @@ def services(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
             except InferenceError as error:
                 yield wrong(what, str(error), f"look at {root}/service.log, and start it anew")
                 continue
-        # Of another machine the same store may have another path.
-        theirs = another_store(health, root) if local(url) or url == url_of(serving) else None
-        if theirs is not None:
+        if (theirs := another_store(serving, url, health, root)) is not None:
             fix = "stop it (another `tenor up` or `tenor serve`?), or choose another serving.port for one of them"
             yield wrong(what, f"serves another store, {theirs}", fix)
             continue

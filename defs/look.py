@@ -104,7 +104,7 @@ def status(overrides: Sequence[str]) -> int:
     served: dict[str, str] = {}
     with Inference(url_of(first.serving), timeout=5.0) as service:
         try:
-            theirs = another_store(service.health(), root)
+            theirs = another_store(first.serving, service.url, service.health(), root)
             about = f"service at {service.url}"
             if theirs is None:
                 served = {model["horizon"]: model["bundle"] for model in service.models() if model["bundle"]}

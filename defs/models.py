@@ -106,7 +106,7 @@ def _said(horizon: Horizon, entry: "Entry", before: "Entry | None") -> int:
     print("It stays until it is beaten by a new model, promoted over or rolled back.")
     with Inference(url_of(horizon.serving)) as service:
         try:
-            if another_store(service.health(), root_of(horizon)) is not None:
+            if another_store(horizon.serving, service.url, service.health(), root_of(horizon)) is not None:
                 print(f"The service at {service.url} serves another store; one of this store follows its ledger.")
                 return 0
             served = service.load(horizon.name)

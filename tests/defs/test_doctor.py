@@ -152,7 +152,7 @@ def test_a_service_of_another_store_is_told_with_it_and_not_held_against_this_le
         assert (found.state, found.told) == ("wrong", f"serves another store, {tmp_path / 'another'}")
         assert "serving.port" in (found.fix or "")
         # Of another machine the path says nothing: what it serves does.
-        monkeypatch.setattr(doctor, "local", lambda _: False)
+        monkeypatch.setattr("serving.access.local", lambda _: False)
         assert [one.state for one in doctor.services(root, horizons())] == ["ok", "ok"]
     finally:
         service.stop()
