@@ -68,7 +68,8 @@ class Processes:
             if not _gone(child, deadline):
                 print(f"tenor: {name} did not stop within {GRACE_SECONDS:.0f} s and is killed", file=sys.stderr)
                 _signal(child, signal.SIGKILL)
-                child.wait()
+                # Until they are: the last process that uses the store's database stops it, which may be this one.
+                _gone(child, math.inf)
         self._children.clear()
 
     def __enter__(self) -> "Processes":
