@@ -8,9 +8,9 @@ import dagster as dg
 
 @dataclass(frozen=True)
 class Reports:
-    """Writes pages under `<root>/reports/<horizon>/`; the service at `url` shows that folder.
+    """Writes pages under `<root>/reports/<horizon>/`; the service, which people reach at `url`, shows that folder.
 
-    ui: the address of Dagster's UI.
+    ui: where people reach Dagster's UI.
     """
 
     root: Path

@@ -90,10 +90,18 @@ def _address(value: str) -> str:
     return value.rstrip("/")
 
 
+Address = Annotated[str, AfterValidator(_address)]
+
+
 class Serving(Options):
-    """The service, and where it and the Dagster UI listen. instances: all services of the store; None: this one."""
+    """The service, and where it and the Dagster UI listen. instances: all services of the store; None: this one.
+
+    ui_url, service_url: what links for people begin with; None: with where the two listen.
+    """
 
     host: str
     port: Port
     dagster_port: Port
-    instances: Annotated[list[Annotated[str, AfterValidator(_address)]], Field(min_length=1)] | None = None
+    instances: Annotated[list[Address], Field(min_length=1)] | None = None
+    ui_url: Address | None = None
+    service_url: Address | None = None

@@ -13,6 +13,8 @@ from conf.strict import Strict
 def _cron(text: str) -> str:
     if not re.fullmatch(r"\S+( \S+){4}", text) or not re.fullmatch(r"[\w*/, -]+", text):
         raise Wrong('must be five fields, such as "30 21 * * mon-fri": minute, hour, day, month, weekday')
+    if re.search(r"\b[rh]\b", text, re.IGNORECASE):  # croniter takes R, and each process would have another moment
+        raise Wrong("must be a cron line that names its moments: R and H stand for drawn ones")
     # Dagster reads the line when it is due. Imported where it is needed: that takes a second.
     from dagster._utils.schedules import get_latest_completed_cron_tick, is_valid_cron_string
 

@@ -18,6 +18,7 @@ from conf.schema import Horizon
 from defs.due import awaited, end_of
 from defs.retraining import policy_of
 from defs.retraining_facts import facts_of
+from defs.service import another_store, service_link
 from quant.retraining import decide
 from resources.alert_rules import Fact
 from resources.inference import Inference, InferenceError
@@ -150,9 +151,10 @@ def services_stale(world: World, plans: Mapping[str, Plan], rules: Mapping[str, 
 
 
 def _served(world: World, plan: Plan, url: str, told: dict[str, Any] | str, rules: Alerts) -> Fact:
-    why = told if isinstance(told, str) else _stale(world, plan, told, rules)
+    why = told if isinstance(told, str) else _another(world, plan, url, told) or _stale(world, plan, told, rules)
     says = why or "serves the champion"
-    return Fact("service_stale", plan.horizon.name, f"service {url}", why is not None, says, f"{url}/health")
+    link = f"{service_link(plan.horizon.serving, url)}/health"
+    return Fact("service_stale", plan.horizon.name, f"service {url}", why is not None, says, link)
 
 
 def _health(url: str) -> dict[str, Any] | str:
@@ -163,6 +165,11 @@ def _health(url: str) -> dict[str, Any] | str:
         except (InferenceError, ValueError) as error:  # ValueError: something that is not JSON answers there
             return _short(str(error))
     return told if isinstance(told, dict) and "horizons" in told else f"what answers at {url} is no Tenor service"
+
+
+def _another(world: World, plan: Plan, url: str, health: Mapping[str, Any]) -> str | None:
+    theirs = another_store(plan.horizon.serving, url, health, world.reports.root)
+    return None if theirs is None else f"serves another store, {theirs}"
 
 
 def _stale(world: World, plan: Plan, health: Mapping[str, Any], rules: Alerts) -> str | None:

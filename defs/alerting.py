@@ -16,7 +16,7 @@ from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.alert_facts import World, checks_failed, data_late, known, retraining_stopped, runs_failed, services_stale
 from resources.alert_channels import ChannelError, channels
-from resources.alert_rules import TITLES, Fact, Held, Message, decide
+from resources.alert_rules import TITLES, Fact, Trial, decide
 from resources.alerts import AlertState, Memory, deliver, queued
 from resources.clock import Clock, clock_of_environment
 from resources.lake import Lake
@@ -143,12 +143,10 @@ def _test(found: Mapping[str, Horizon], root: Path) -> int:
     """Send one message through every channel of every horizon's alerts; 1 where one fails, or there is none."""
     now, status, sent = clock_of_environment().now(), 0, 0
     for rules, names in _alike({name: horizon.alerts for name, horizon in found.items()}):
-        why = "this is only a test of the channel (tenor alerts test); nothing is wrong"
-        items = tuple(Held("run_failed", name, "test", now, None, why, None) for name in names)
         for name, send in channels(rules, root).items():
             about = f"{name} of {', '.join(names)}"
             try:
-                send(Message("run_failed", "raised", now, items))
+                send(Trial(now, tuple(names)))
             except (ChannelError, OSError) as error:
                 print(f"{about}: NOT SENT: {error}")
                 status = 1

@@ -20,7 +20,7 @@ from defs import doctor_sources as sources
 from defs import doctor_store as store
 from defs.finding import Check, Finding, looked, note, ok, wrong
 from defs.look import root_of, with_all_horizons
-from defs.service import ui_of, urls_of
+from defs.service import another_store, ui_of, urls_of
 from resources.clock import SystemClock
 from resources.database import Database
 from resources.inference import Inference, InferenceError, ServiceDown
@@ -95,8 +95,8 @@ def _planned(name: str, horizon: Horizon, plans: dict[str, Plan]) -> Iterator[Fi
 
 def services(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
     """Whether each service answers, and serves what the ledger says."""
-    registry = Registry(root)
-    for url in urls_of(next(iter(horizons.values())).serving):
+    registry, serving = Registry(root), next(iter(horizons.values())).serving
+    for url in urls_of(serving):
         what = f"service {url}"
         with Inference(url, timeout=SECONDS) as service:
             try:
@@ -107,6 +107,10 @@ def services(root: Path, horizons: Mapping[str, Horizon]) -> Iterator[Finding]:
             except InferenceError as error:
                 yield wrong(what, str(error), f"look at {root}/service.log, and start it anew")
                 continue
+        if (theirs := another_store(serving, url, health, root)) is not None:
+            fix = "stop it (another `tenor up` or `tenor serve`?), or choose another serving.port for one of them"
+            yield wrong(what, f"serves another store, {theirs}", fix)
+            continue
         yield ok(what, f"is {health['status']}, up for {health['uptime_seconds'] / 3600:.1f} h")
         if health["log_problem"]:
             yield wrong(what, f"does not log its answers: {health['log_problem']}", "repair what the message names")

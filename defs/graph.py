@@ -32,7 +32,7 @@ from defs.deploying import deploy_champions
 from defs.priority import priority, training_priority
 from defs.refresh import refresh
 from defs.retraining import retrain
-from defs.service import ui_of, url_of, urls_of
+from defs.service import service_link, ui_link, url_of, urls_of
 from resources.arrivals import Arrivals
 from resources.clock import Clock, clock_of_environment
 from resources.database import Database
@@ -63,7 +63,6 @@ def build(
     clock = clock or clock_of_environment()
     first = next(iter(horizons.values()))
     root = Path(first.store.root).resolve()
-    url = url_of(first.serving)
     services = [service] if service else urls_of(first.serving)
     assets: list[dg.AssetsDefinition] = []
     jobs = []
@@ -105,7 +104,7 @@ def build(
             "arrivals": Arrivals(root),
             "store": Vectors(Database(root)),
             "instances": Instances(services),
-            "reports": Reports(root, url, ui_of(first.serving)),
+            "reports": Reports(root, service_link(first.serving, url_of(first.serving)), ui_link(first.serving)),
         },
     )
 

@@ -91,7 +91,7 @@ def validate(overrides: Sequence[str]) -> int:
 def status(overrides: Sequence[str]) -> int:
     """Print each horizon's newest partition, its newest model, what the ledger says and what the service serves."""
     from assets.names import table
-    from defs.service import url_of
+    from defs.service import another_store, url_of
     from resources.inference import Inference, ServiceDown
     from resources.lake import Lake
     from resources.registry import Registry
@@ -104,9 +104,9 @@ def status(overrides: Sequence[str]) -> int:
     served: dict[str, str] = {}
     with Inference(url_of(first.serving), timeout=5.0) as service:
         try:
-            theirs = Path(service.health()["store"])
+            theirs = another_store(first.serving, service.url, service.health(), root)
             about = f"service at {service.url}"
-            if theirs == root:
+            if theirs is None:
                 served = {model["horizon"]: model["bundle"] for model in service.models() if model["bundle"]}
             else:
                 about += f" serves another store, {theirs}"

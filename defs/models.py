@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from conf.files import an_example
 from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
 from defs.look import SHORT, root_of, with_all_horizons
-from defs.service import url_of
+from defs.service import another_store, url_of
 
 if TYPE_CHECKING:
     from resources.registry import Entry, Registry
@@ -107,7 +106,7 @@ def _said(horizon: Horizon, entry: "Entry", before: "Entry | None") -> int:
     print("It stays until it is beaten by a new model, promoted over or rolled back.")
     with Inference(url_of(horizon.serving)) as service:
         try:
-            if Path(service.health()["store"]) != root_of(horizon):
+            if another_store(horizon.serving, service.url, service.health(), root_of(horizon)) is not None:
                 print(f"The service at {service.url} serves another store; one of this store follows its ledger.")
                 return 0
             served = service.load(horizon.name)

@@ -1,6 +1,7 @@
-"""Child processes that start together and stop together."""
+"""Child processes that start together and stop together, each with all that it started itself."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import psutil  # type: ignore[import-untyped]
+
 GRACE_SECONDS = 20.0
+PAUSE = 0.05  # seconds between looks at what is to end
 
 
 @dataclass
@@ -44,17 +48,28 @@ class Processes:
                 return name, status
         return None
 
+    def bury(self, name: str) -> None:
+        """Forget a child that ended, once nothing of what it had started runs any more: it may be started again.
+
+        What is left ends by itself (the service's helper, when it has written what it was handed) or is killed (the
+        parts of `dagster dev`, which do not notice, and of which no two may run).
+        """
+        child = self._children[name]
+        if not _gone(child, time.monotonic() + GRACE_SECONDS):
+            _signal(child, signal.SIGKILL)
+            _gone(child, math.inf)
+        del self._children[name]
+
     def stop(self) -> None:
         for child in self._children.values():
             _signal(child, signal.SIGINT)
         deadline = time.monotonic() + GRACE_SECONDS
         for name, child in self._children.items():
-            try:
-                child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not _gone(child, deadline):
                 print(f"tenor: {name} did not stop within {GRACE_SECONDS:.0f} s and is killed", file=sys.stderr)
                 _signal(child, signal.SIGKILL)
-                child.wait()
+                # Until they are: the last process that uses the store's database stops it, which may be this one.
+                _gone(child, math.inf)
         self._children.clear()
 
     def __enter__(self) -> "Processes":
@@ -66,7 +81,27 @@ class Processes:
         self.stop()
 
 
+def _gone(child: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait until the child and all of its group have ended; False where `deadline` (of time.monotonic) comes first."""
+    while child.poll() is None or _group(child.pid):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def _group(leader: int) -> list[int]:
+    """Living processes of a child's group. A zombie has ended, though nobody may ever have asked how."""
+    found = []
+    for pid in psutil.pids():
+        # It ended meanwhile; or it is somebody else's, of which not every system tells the group.
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if os.getpgid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
 def _signal(child: subprocess.Popen[bytes], number: int) -> None:
-    """Signal the child's whole session; a child that is gone needs none."""
-    with contextlib.suppress(ProcessLookupError):
+    """Signal the child's whole group; one that is gone needs none (macOS refuses one of zombies)."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)

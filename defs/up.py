@@ -12,18 +12,21 @@ import httpx
 from conf.compose import check_structural, compose
 from conf.files import REPOSITORY
 from conf.options import Serving
+from defs.code_server import CodeServer
+from defs.kept import GivenUp, Kept
 from defs.look import root_of, with_all_horizons
 from defs.processes import Processes
 from defs.serve import check_ports
-from defs.service import command, url_of
+from defs.service import command, ui_of, url_of
 from resources.database import Database
 from resources.settings import OVERRIDES_VARIABLE
 
 STARTING_SECONDS = 120.0
+PAUSE = 0.5  # seconds between looks at what runs
 
 
 def up(overrides: Sequence[str]) -> int:
-    """Run the Dagster UI, its daemon and the service until Ctrl-C; 1 when one of them ends by itself."""
+    """Run the Dagster UI, its daemon and the service until Ctrl-C; 1 when one of them cannot be kept running."""
     horizons = compose(with_all_horizons(overrides))
     check_structural(overrides)
     first = next(iter(horizons.values()))
@@ -38,23 +41,30 @@ def up(overrides: Sequence[str]) -> int:
         "DAGSTER_HOME": str(REPOSITORY),
     }
     with Processes() as processes:
-        for name, words in (
-            ("dagster", dagster(serving)),
-            ("service", command(root, serving)),
-        ):
-            processes.start(name, words, environment, cwd=REPOSITORY, log=root / f"{name}.log")
-        print("starting …", flush=True)
-        silent = _wait(processes, serving)
-        if processes.ended() is None:
+        kept = Kept(processes)
+        try:
+            for name, words in (
+                ("dagster", dagster(serving)),
+                ("service", command(root, serving)),
+            ):
+                kept.start(name, words, environment, cwd=REPOSITORY, log=root / f"{name}.log")
+            print("starting …", flush=True)
+            silent = _wait(kept, serving)
             state = f"still starting: no answer from {', '.join(silent)} yet" if silent else "Tenor is up"
             print(
                 f"{state}; Ctrl-C stops it.\n"
-                f"  UI       http://127.0.0.1:{serving.dagster_port}   log: {root}/dagster.log\n"
+                f"  UI       {ui_of(serving)}   log: {root}/dagster.log\n"
                 f"  service  {url_of(serving)}   log: {root}/service.log",
                 flush=True,
             )
-        try:
-            return _until_one_ends(processes, root)
+            code = CodeServer(ui_of(serving), root / "dagster.log")
+            while True:
+                kept.look()
+                code.look()
+                time.sleep(PAUSE)
+        except GivenUp as error:
+            print(f"tenor: {error}; stopping", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("stopping …", flush=True)
             return 0
@@ -67,21 +77,14 @@ def dagster(serving: Serving) -> list[str]:
     return [program, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", port, "--log-level", "warning"]
 
 
-def _wait(processes: Processes, serving: Serving) -> list[str]:
-    """Until the UI and the service answer, a child ends, or starting takes too long: what did not answer by then."""
+def _wait(kept: Kept, serving: Serving) -> list[str]:
+    """Until the UI and the service answer, or starting takes too long: what did not answer by then."""
     until = time.monotonic() + STARTING_SECONDS
-    waiting = [f"http://127.0.0.1:{serving.dagster_port}/server_info", f"{url_of(serving)}/health"]
-    while waiting and processes.ended() is None and time.monotonic() < until:
-        with contextlib.suppress(httpx.TransportError):
+    waiting = [f"{ui_of(serving)}/server_info", f"{url_of(serving)}/health"]
+    while waiting and time.monotonic() < until:
+        kept.look()
+        with contextlib.suppress(httpx.HTTPError):
             httpx.get(waiting[0], trust_env=False).raise_for_status()
             del waiting[0]
         time.sleep(0.2)
     return waiting
-
-
-def _until_one_ends(processes: Processes, root: Path) -> int:
-    while (ended := processes.ended()) is None:
-        time.sleep(0.5)
-    name, status = ended
-    print(f"tenor: {name} ended by itself with status {status}, see {root}/{name}.log; stopping", file=sys.stderr)
-    return 1

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from conf.alerting import Alerts, Email, Webhook
-from resources.alert_rules import Message
+from resources.alert_rules import Message, Trial
 
 SECONDS: Final = 5.0  # that a channel may take for one message
-Channel = Callable[[Message], None]
+Sent = Message | Trial
+Channel = Callable[[Sent], None]
 
 
 class ChannelError(RuntimeError):
@@ -36,7 +37,7 @@ def channels(alerts: Alerts, root: Path) -> dict[str, Channel]:
     return found
 
 
-def append(root: Path, message: Message) -> None:
+def append(root: Path, message: Sent) -> None:
     """Add the message to alerts/log.jsonl of the store."""
     file = root / "alerts" / "log.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def append(root: Path, message: Message) -> None:
         stream.write(json.dumps(message.to_json()) + "\n")
 
 
-def post(webhook: Webhook, message: Message) -> None:
+def post(webhook: Webhook, message: Sent) -> None:
     """POST the message as JSON; any answer but 2xx is an error."""
     # urllib, as it writes no URL to any log: the URL of a webhook is a secret itself.
     url = _secret(webhook.url_from)
@@ -66,7 +67,7 @@ def post(webhook: Webhook, message: Message) -> None:
         raise ChannelError(f"webhook: the address in {webhook.url_from} failed: {type(error).__name__}") from None
 
 
-def mail(email: Email, message: Message) -> None:
+def mail(email: Email, message: Sent) -> None:
     """Send the message over SMTP; a login only after TLS where `security` asks for it."""
     letter = EmailMessage()
     letter["From"], letter["To"], letter["Subject"] = email.from_, ", ".join(email.to), message.subject

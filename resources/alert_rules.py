@@ -68,8 +68,7 @@ class Message:
     @property
     def id(self) -> str:
         """16 hex digits: the same message sent again has the same."""
-        told = [self.kind, self.state, self.at.isoformat(), *(str(item.key) for item in self.items)]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        return _id(self.kind, self.state, self.at.isoformat(), *(str(item.key) for item in self.items))
 
     @property
     def subject(self) -> str:
@@ -95,6 +94,32 @@ class Message:
         ]
         told = {"id": self.id, "kind": self.kind, "state": self.state, "at": self.at.isoformat()}
         return {**told, "subject": self.subject, "text": f"{self.subject}\n{self.text}", "items": items}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A message that shows that a channel works, and is none of what is wrong: kind and state `test`, no items."""
+
+    at: datetime
+    horizons: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """16 hex digits."""
+        return _id("test", self.at.isoformat(), *self.horizons)
+
+    @property
+    def subject(self) -> str:
+        return f"Tenor: TEST, nothing is wrong: {', '.join(self.horizons)}"
+
+    @property
+    def text(self) -> str:
+        return "Sent by `tenor alerts test`: this channel works. Nothing is wrong, and nothing follows."
+
+    def to_json(self) -> dict[str, Any]:
+        """As a webhook gets it."""
+        told = {"id": self.id, "kind": "test", "state": "test", "at": self.at.isoformat()}
+        return {**told, "subject": self.subject, "text": f"{self.subject}\n{self.text}", "items": []}
 
 
 def decide(
@@ -157,6 +182,10 @@ def _told(kind: Kind, holding: list[Held], rules: Alerts, now: datetime) -> tupl
     if any(one.told is not None and one.told + timedelta(hours=rules.remind_hours) <= now for one in old):
         return "reminder", old
     return "raised", []
+
+
+def _id(*told: str) -> str:
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
 def _sorted(items: Iterable[Held]) -> tuple[Held, ...]:

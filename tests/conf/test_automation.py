@@ -31,6 +31,13 @@ def test_without_a_choice_bars_are_fetched_after_each_session() -> None:
             ["automation=cron", "automation.cron='99 99 * * *'"],
             r"command line: automation\.cron is 99 99 \* \* \*; it must be .*hour 0-23",
         ),
+        *(
+            (
+                ["automation=cron", f"automation.cron='{line}'"],
+                r"command line: automation\.cron is .*; it must be .*names its moments",
+            )
+            for line in ("R R * * *", "0 r * * *", "R/5 * * * *", "0 9 R * mon-fri", "H 9 * * *")
+        ),
         (
             ["automation=cron", "automation.cron='0 9 * * mno'"],
             r"automation\.cron is 0 9 \* \* mno; it must be .*sun-sat",

@@ -63,6 +63,10 @@ Mistake = Callable[..., str]
         ("source.gap_rate=1", "source.gap_rate is 1 & less than 1"),
         ("serving.port=99999", "serving.port is 99999 & at most 65535"),
         ("serving.instances=[foo]", "serving.instances.0 is foo; it must be the address of a service"),
+        (
+            "serving.ui_url=tenor.example.com",
+            "serving.ui_url is tenor.example.com; it must be the address of a service",
+        ),
         ("store.root=''", 'store.root is "" & must not be empty'),
         (f"vectors.columns=[{','.join('abcdefghijklm' * 5)}]", "vectors.columns & at most 64, and holds 65"),
         ("vectors.index=hsnw", "vectors.index is hsnw & did you mean hnsw?"),

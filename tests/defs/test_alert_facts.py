@@ -217,6 +217,8 @@ def test_a_service_is_stale_where_it_serves_another_number_or_older_bars_or_an_o
     assert [fact.holds for fact in stale(here)] == [False]
     service.serves(1, "2024-03-05T20:50:00Z")
     assert stale(here)[0].why == "its newest bar ended 2024-03-05 20:55 UTC, and the table has one to 2024-03-05 21:00"
+    service.health["store"] = "/another"
+    assert stale(here)[0].why == "serves another store, /another"
 
 
 def test_what_is_broken_is_told_for_its_own_horizon_and_silences_nothing_else(

@@ -95,7 +95,10 @@ def test_alerts_test_sends_one_message_through_every_channel_and_says_which_fail
         monkeypatch.setenv("T_HOOK", hook.url)
         assert cli.main(words) == 0
     assert capsys.readouterr().out == "log of 5m: sent\nwebhook of 5m: sent\n"
-    assert "this is only a test" in hook.got[0][1]["text"]
+    body = hook.got[0][1]
+    assert (body["kind"], body["state"], body["items"]) == ("test", "test", [])  # no page, and nothing to be resolved
+    assert body["subject"] == "Tenor: TEST, nothing is wrong: 5m"
+    assert not AlertState(tmp_path).file.exists()
     assert cli.main(["config", "horizon=5m", "alerts.webhook={url_from: T_HOOK}"]) == 0
     assert "s3cr3t" not in capsys.readouterr().out
     monkeypatch.delenv("T_HOOK")

@@ -1,5 +1,6 @@
-"""`tenor up`: a model trained from the UI is served without a restart, and Ctrl-C leaves nothing running."""
+"""`tenor up`: a model trained in the UI is served at once, what is killed comes back, and stopping leaves nothing."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -96,6 +97,78 @@ def test_a_model_trained_in_the_ui_is_served_without_a_restart_and_ctrl_c_leaves
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
     assert servers(root) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whatever_is_killed_runs_again_once_and_sigterm_leaves_nothing(tmp_path: Path) -> None:
+    root, ports = tmp_path / "store", (free_port(), free_port())
+    words = ["horizon=5m", "automation=off", f"serving.port={ports[0]}", f"serving.dagster_port={ports[1]}"]
+    log = (tmp_path / "up.log").open("w+")
+    up = subprocess.Popen(
+        [sys.executable, "-m", "defs.cli", "up", *words],
+        env={**os.environ, "TENOR_HOME": str(root)}, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    ui = f"http://127.0.0.1:{ports[1]}"
+    parts = ("-m serving ", "api grpc", "code-server start", "dagster._daemon run", "dagster_webserver", " dev -w")
+
+    def one_each() -> dict[str, int] | None:
+        """The process of each part, where all run and answer."""
+        found = {part: running(part, root) for part in parts}
+        if any(len(pids) != 1 for pids in found.values()) or not (answers(ui) and loaded(ui)):
+            return None
+        with Inference(f"http://127.0.0.1:{ports[0]}") as service:
+            return {part: pids[0] for part, pids in found.items()} if alive(service) else None
+
+    try:
+        wait(one_each, 120, "the start")
+        for part in (part for part in parts if part != "dagster_webserver"):  # noticed as the daemon's end is
+            before = one_each()
+            assert before is not None
+            os.kill(before[part], signal.SIGKILL)
+            wait(lambda: not psutil.pid_exists(before[part]) or zombie(before[part]), 10, f"the end of {part}")  # noqa: B023
+            wait(one_each, 150, f"the return of {part}")
+        assert up.poll() is None
+    finally:
+        up.send_signal(signal.SIGTERM)
+        try:
+            up.wait(60)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            raise
+        finally:
+            log.seek(0)
+            told = log.read()
+            print(told[-6000:])
+    assert up.returncode == 0
+    assert [part for part in parts if running(part, root)] == []
+    assert servers(root) == []
+    assert f"tenor: service ended by itself with status -9, see {root}/service.log; it is started again in" in told
+    assert f"tenor: dagster ended by itself with status -9, see {root}/dagster.log; it is started again in" in told
+    assert "tenor: dagster's code server is gone" in told
+
+
+def running(part: str, root: Path) -> list[int]:
+    """Processes of this store in whose command line the words stand, wherever they were started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or ())
+        with contextlib.suppress(psutil.Error):
+            if part in words and not zombie(process.pid) and process.environ().get("TENOR_HOME") == str(root):
+                found.append(process.pid)
+    return found
+
+
+def zombie(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def loaded(ui: str) -> bool:
+    """Whether Dagster has the graph, which it has from its code server."""
+    query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
+    told = httpx.post(f"{ui}/graphql", json={"query": query}, timeout=30).json()
+    entries = told["data"]["workspaceOrError"]["locationEntries"]
+    return [(entry["locationOrLoadError"] or {}).get("__typename") for entry in entries] == ["RepositoryLocation"]
 
 
 def alive(service: Inference) -> bool:

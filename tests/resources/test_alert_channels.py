@@ -19,7 +19,7 @@ import pytest
 from conf.alerting import KINDS, After, Alerts, Email, Webhook
 from resources import alert_channels
 from resources.alert_channels import ChannelError, channels
-from resources.alert_rules import Held, Message
+from resources.alert_rules import Held, Message, Trial
 from resources.alerts import AlertsError, AlertState, Memory, deliver, queued
 from tests.resources.mail_server import Inbox, MailServer
 
@@ -205,6 +205,22 @@ def test_a_mail_arrives_whole_after_a_login(send: Callable[[Alerts, str], None])
     assert letter.get_content().strip() == MESSAGE.text
     assert letter["message-id"] == f"<{MESSAGE.id}@tenor>"
     assert [line for line in inbox.commands if line.startswith("rcpt")] == ["rcpt TO:<desk@here>", "rcpt TO:<b@here>"]
+
+
+def test_a_trial_arrives_as_one_in_mail_and_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox, trial = Inbox(), Trial(NOW, ("5m", "1h"))
+    with MailServer(inbox) as server, listening(Hook()) as hook:
+        monkeypatch.setenv("T_URL", hook.url)
+        channels(by_mail(server.port), tmp_path)["email"](trial)
+        channels(by_webhook(), tmp_path)["webhook"](trial)
+    letter = message_from_string(inbox.letters[0], policy=default)
+    assert letter["subject"] == "Tenor: TEST, nothing is wrong: 5m, 1h"
+    assert "Nothing is wrong" in letter.get_content()
+    ((_, body),) = hook.got
+    assert {**body, "text": ""} == {
+        "id": trial.id, "kind": "test", "state": "test", "at": "2024-03-04T15:00:00+00:00",
+        "subject": letter["subject"], "text": "", "items": [],
+    }  # fmt: skip
 
 
 def test_without_an_account_a_mail_is_sent_without_a_login(send: Callable[[Alerts, str], None]) -> None:

@@ -1,0 +1,107 @@
+"""A code server that is gone is started again, as the UI's answers tell it; those are Dagster's own."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from defs import code_server
+from defs.code_server import CodeServer
+
+ERROR = (
+    "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server. gRPC Error code: UNKNOWN\n"
+)
+GONE = {"message": ERROR}
+BROKEN = {"message": "quant.expression.ExpressionError: feature x: no such name\n"}
+
+
+class UI:
+    """Answers as Dagster's webserver does; `state`: of the code location, None where it is loading."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, str] | None = {}
+        self.reloads: list[str] = []
+        self.status = 200
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.dumps({"data": outer.answer(asked)}).encode()
+                self.send_response(outer.status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=lambda: self._server.serve_forever(0.01), daemon=True).start()
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if "reloadRepositoryLocation" in asked["query"]:
+            self.reloads.append(asked["variables"]["name"])
+            return {"reloadRepositoryLocation": {"__typename": "WorkspaceLocationEntry"}}
+        return {"workspaceOrError": {"locationEntries": [{"name": "tenor", "locationOrLoadError": self.state}]}}
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def ui(monkeypatch: pytest.MonkeyPatch) -> Iterator[UI]:
+    monkeypatch.setattr(code_server, "EVERY", 0.0)
+    made = UI()
+    yield made
+    made.stop()
+
+
+def test_a_code_server_that_is_gone_at_two_looks_is_started_again_and_told(
+    ui: UI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = CodeServer(ui.url, Path("/store/dagster.log"))
+    for state in ({}, GONE, {}, GONE, None, GONE):  # Dagster starts one itself, and it is back at the next look
+        ui.state = state
+        code.look()
+    assert ui.reloads == []
+    code.look()
+    assert ui.reloads == ["tenor"]
+    assert capsys.readouterr().err == (
+        "tenor: dagster's code server is gone, see /store/dagster.log; it is started again\n"
+    )
+    code.look()  # it takes its time
+    assert ui.reloads == ["tenor"]
+    code.look()
+    assert ui.reloads == ["tenor", "tenor"]
+
+
+def test_a_graph_that_does_not_load_and_a_ui_that_does_not_answer_are_left_alone(ui: UI) -> None:
+    code = CodeServer(ui.url, Path("/store/dagster.log"))
+    ui.state = BROKEN
+    for _ in range(3):
+        code.look()
+    ui.state = GONE
+    code.look()
+    ui.status = 500
+    code.look()
+    ui.status = 200
+    code.look()
+    assert ui.reloads == []
+    ui.stop()
+    code.look()
+
+
+def test_it_is_not_asked_all_the_time(ui: UI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_server, "EVERY", 3600.0)
+    ui.state = GONE
+    code = CodeServer(ui.url, Path("/store/dagster.log"))
+    for _ in range(3):
+        code.look()
+    assert ui.reloads == []
