@@ -36,7 +36,11 @@ def with_readers(plans: Mapping[str, Plan], lost: Mapping[str, str]) -> dict[str
 
 def needed(plans: Mapping[str, Plan], name: str) -> set[str]:
     """The horizon, and all that have to be loaded with it."""
-    return {name}.union(*(needed(plans, other) for other in plans[name].reads))
+    found, more = set[str](), {name}
+    while more:
+        found |= more
+        more = {other for one in more for other in plans[one].reads} - found
+    return found
 
 
 def steps(plan: Plan, why: str) -> list[dg.AssetsDefinition]:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import polars as pl
@@ -17,6 +18,7 @@ from conf.compose import compose
 from defs.alert_facts import failure
 from defs.graph import build
 from defs.refresh import RANGE_END, RANGE_START
+from defs.unreadable import needed, with_readers
 from resources.alerts import AlertState
 from resources.clock import FixedClock
 from resources.settings import OVERRIDES_VARIABLE
@@ -141,6 +143,14 @@ def test_a_horizon_with_automation_off_has_no_sensors_then_either(conf: Path, tm
     words = ["horizon=filed", f"store.root='{tmp_path}/store'", "automation=off"]
     repository = build(compose(words), clock=FixedClock(NOW), spare=True).get_repository_def()
     assert {sensor.name for sensor in repository.sensor_defs} == {"deploy_champions", "tell_alerts"}
+
+
+def test_horizons_that_read_each_other_are_loaded_together() -> None:
+    plans = {name: SimpleNamespace(reads=reads) for name, reads in {"a": "b", "b": "ac", "c": "", "d": ""}.items()}
+    assert needed(plans, "a") == needed(plans, "b") == {"a", "b", "c"}  # type: ignore[arg-type]
+    why = with_readers(plans, {"c": "it is gone"})  # type: ignore[arg-type]
+    assert why["a"] == "it reads b, which is not loaded: it reads c, which is not loaded: it is gone"
+    assert why.keys() == {"a", "b", "c"}
 
 
 # -- what tells it ----------------------------------------------------------------------------------------------------
