@@ -43,7 +43,7 @@ def span(plan: Plan, horizons: Mapping[str, Horizon], now: datetime) -> tuple[da
         kept = Lake(f"{plan.horizon.store.root}/lake").partitions(names.table("bars", plan.horizon.name))
         known = date.fromisoformat(kept[0]) if kept else plan.horizon.source.start
         if known is None:
-            fix = "Nothing of it is stored yet: while it cannot be read, the rest runs where source.start is declared"
+            fix = "Nothing of it is stored yet, and source.start is not declared: where it begins is not known"
             raise SourceError(f"{plan.horizon.name}: {error}. {fix}") from error
         first, where = known, "the table's" if kept else "source.start"
         log.warning("%s: %s. The partitions begin with %s, %s", plan.horizon.name, error, where, first)

@@ -183,6 +183,11 @@ class Plan:
         """The horizon whose bars are resampled, or None where bars come from a source."""
         return None if self.horizon.bars.from_ == "source" else self.horizon.bars.from_
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The horizons whose bars it reads."""
+        return (*((self.finer,) if self.finer else ()), *(self.horizon.at or ()))
+
     def recipe(self, symbols: tuple[str, ...], members: pl.DataFrame | None) -> Recipe:
         """All that is needed to go from bars to factor rows without this config."""
         return Recipe(

@@ -67,7 +67,7 @@ class Store:
         found = self.repository.assets_defs_by_key[names.key(horizon.name, "bars")].partitions_def
         assert found is not None
         last = partitions.newest(plan, self.horizons, self.clock.now())
-        return [key for key in found.get_partition_keys(current_time=self.clock.now()) if key <= str(last)]
+        return [key for key in found.get_partition_keys() if key <= str(last)]
 
     def _run(self, job: str, tags: dict[str, str]) -> None:
         config = {

@@ -68,6 +68,12 @@ def data_late(world: World, plan: Plan, horizons: Mapping[str, Horizon]) -> Fact
     return Fact("data_late", horizon, "bars", late, why, world.reports.asset(horizon, "bars"))
 
 
+def not_loaded(world: World, horizon: str, why: str) -> Fact:
+    """That no bars come, for a file of the horizon could not be read when the code location was loaded."""
+    told = f"not loaded, and is not refreshed: {why}"
+    return Fact("data_late", horizon, "bars", True, _short(told), world.reports.asset(horizon, "bars"))
+
+
 def newest_end(lake: Lake, plan: Plan) -> datetime | None:
     """When the newest bar of the table ended."""
     table = names.table("bars", plan.horizon.name)

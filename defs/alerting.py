@@ -14,7 +14,16 @@ from conf.compose import compose
 from conf.errors import ConfigError
 from conf.origin import COMMAND_LINE
 from conf.schema import Horizon
-from defs.alert_facts import World, checks_failed, data_late, known, retraining_stopped, runs_failed, services_stale
+from defs.alert_facts import (
+    World,
+    checks_failed,
+    data_late,
+    known,
+    not_loaded,
+    retraining_stopped,
+    runs_failed,
+    services_stale,
+)
 from resources.alert_channels import ChannelError, channels
 from resources.alert_rules import TITLES, Fact, Trial, decide
 from resources.alerts import AlertState, Memory, deliver, queued
@@ -26,9 +35,13 @@ SECONDS = 30
 
 
 def tell_alerts(
-    plans: Mapping[str, Plan], assets: Sequence[dg.AssetsDefinition], root: Path, services: Sequence[str]
+    plans: Mapping[str, Plan],
+    assets: Sequence[dg.AssetsDefinition],
+    root: Path,
+    services: Sequence[str],
+    lost: Mapping[str, str],
 ) -> dg.SensorDefinition:
-    """One sensor over all horizons. root: the store; services: addresses."""
+    """One sensor over all horizons. root: the store; services: addresses; lost: why a horizon is not loaded."""
     keys = [key for one in assets for key in one.keys]
     checks = [spec.key for one in assets for spec in one.check_specs]
     rules = {name: plan.horizon.alerts for name, plan in plans.items()}
@@ -47,7 +60,7 @@ def tell_alerts(
         clock: dg.ResourceParam[Clock],
     ) -> dg.SkipReason:
         world = World(context.instance, lake, registry, reports, services, clock.now())
-        told, lines = tick(facts(world, plans, keys, checks), rules, root, world.now)
+        told, lines = tick(facts(world, plans, keys, checks, lost), rules, root, world.now)
         for line in lines:
             context.log.warning(line)
         return dg.SkipReason("; ".join(told) or "nothing new to tell")
@@ -56,14 +69,21 @@ def tell_alerts(
 
 
 def facts(
-    world: World, plans: Mapping[str, Plan], keys: Sequence[dg.AssetKey], checks: Sequence[dg.AssetCheckKey]
+    world: World,
+    plans: Mapping[str, Plan],
+    keys: Sequence[dg.AssetKey],
+    checks: Sequence[dg.AssetCheckKey],
+    lost: Mapping[str, str],
 ) -> list[Fact]:
     """Everything that can be wrong, of every horizon."""
     rules = {name: plan.horizon.alerts for name, plan in plans.items()}
     horizons = {name: plan.horizon for name, plan in plans.items()}
     found: list[Fact] = []
     for name, plan in plans.items():
-        found.append(known(partial(data_late, world, plan, horizons), "data_late", name, "bars"))
+        late = (
+            partial(not_loaded, world, name, lost[name]) if name in lost else partial(data_late, world, plan, horizons)
+        )
+        found.append(known(late, "data_late", name, "bars"))
         found.append(known(partial(retraining_stopped, world, plan), "retraining_stopped", name, "model"))
     found += runs_failed(world, keys)
     for name in plans:

@@ -24,7 +24,10 @@ def _source(plan: Plan, now: datetime) -> Iterator[Finding]:
         first, last = source.span()
         source.actions()
     except SourceError as error:
-        fix = f"do as it says: the running Tenor tries again by itself; `tenor refresh horizon={name}` does at once"
+        fix = (
+            "do as it says: the running Tenor tries again by itself, or its sensor says to load it anew; "
+            f"`tenor refresh horizon={name}` does at once"
+        )
         yield wrong(f"source {name}", str(error), fix)
         return
     yield ok(f"source {name}", f"{source.name} has bars from {first} to {last}")

@@ -11,15 +11,16 @@ GAP = np.float32(2.0)  # squared distance in a number that one of two rows lacks
 
 _ROWS = types.Array(types.float32, 2, "C", readonly=True)
 _TIMES = types.Array(types.int64, 1, "C", readonly=True)
-_MEANS = types.void(_ROWS, _ROWS, _TIMES, _TIMES, types.int64, types.int64, types.float32[::1])
+_MEANS = types.void(_ROWS, _ROWS, _TIMES, _TIMES, types.int64, types.int64, types.int64, types.float32[::1])
 
 
 @njit(_MEANS, cache=True, nogil=True)
-def mean_distances(rows, sample, when, then, least, nearest, out):  # type: ignore[no-untyped-def]
+def mean_distances(rows, sample, when, then, least, among, nearest, out):  # type: ignore[no-untyped-def]
     """The mean Euclidean distance of each row to its `nearest` nearest columns of the sample: float32 [N] into out.
 
-    rows: float32 [N, D]; sample: float32 [D, M]; NaN is missing. least: where above 0, only columns m are compared
-    with row n for which |when[n] - then[m]| >= least (int64 [N], [M]). NaN where fewer than `nearest` are left.
+    rows: float32 [N, D]; sample: float32 [D, M]; NaN is missing. least: where above 0, row n is compared with the first
+    `among` columns m alone for which |when[n] - then[m]| >= least (int64 [N], [M]), and NaN where there are fewer. NaN
+    too where fewer than `nearest` are compared.
     """
     dimensions, size = sample.shape
     total = np.empty(size, np.float32)
@@ -37,10 +38,13 @@ def mean_distances(rows, sample, when, then, least, nearest, out):  # type: igno
             else:
                 for m in range(size):
                     total[m] += GAP if column[m] == column[m] else np.float32(0)
+        lacking = among if least > 0 else 0
         if least > 0:
             for m in range(size):
-                if abs(when[n] - then[m]) < least:
+                if lacking == 0 or abs(when[n] - then[m]) < least:
                     total[m] = np.inf
+                else:
+                    lacking -= 1
         best[:] = np.inf
         for m in range(size):
             if total[m] < best[nearest - 1]:
@@ -52,4 +56,5 @@ def mean_distances(rows, sample, when, then, least, nearest, out):  # type: igno
         mean = np.float32(0)
         for place in range(nearest):
             mean += np.sqrt(best[place])
-        out[n] = mean / np.float32(nearest) if best[nearest - 1] < np.inf else np.float32(np.nan)
+        enough = lacking == 0 and best[nearest - 1] < np.inf
+        out[n] = mean / np.float32(nearest) if enough else np.float32(np.nan)

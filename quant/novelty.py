@@ -49,7 +49,7 @@ class Novelty:
 
         found = np.empty(len(X), np.float32)
         Z = self._units(X[:, self._places(tuple(names))])
-        mean_distances(Z, self.sample, NO_TIMES, NO_TIMES, 0, self.neighbours, found)
+        mean_distances(Z, self.sample, NO_TIMES, NO_TIMES, 0, 0, self.neighbours, found)
         return (np.searchsorted(self.distances, found) / len(self.distances)).astype(np.float32)
 
     @property
@@ -103,34 +103,39 @@ def fit(
 
     sections: the number of each row's section in time [N]. Training rows are compared with those at least `apart`
     sections away only (a quarter of training where that is less): the nearest of all share its bars, and no later row
-    has such neighbours in training. sample: how many rows are kept, and as many more measured against them; half each
-    where there are fewer. NoveltyError where training is too short for that.
+    has such neighbours in training. sample: how many rows are kept, and as many more are measured; a third each where
+    there are fewer. Each of these is compared with as many rows as are kept, of the others where it is too near to some
+    of the kept: the nearest of fewer lie farther away, and every later row would look familiar. NoveltyError where
+    training is too short for that.
     """
     from quant.nearest import mean_distances
 
-    kept = min(sample, len(rows) // 2)
+    kept = min(sample, len(rows) // 3)
     if kept < 2 * neighbours:
         raise NoveltyError(
             f"{len(rows)} training rows are too few for the distance to {neighbours} neighbours: lower "
             "novelty.neighbours, or bring more bars"
         )
-    drawn = np.random.default_rng(seed).permutation(rows)[: 2 * kept]
-    first, second = np.sort(drawn[:kept]), np.sort(drawn[kept:])
+    drawn = np.random.default_rng(seed).permutation(rows)[: 3 * kept]
+    first, second = np.sort(drawn[:kept]), np.sort(drawn[kept : 2 * kept])
+    others = np.concatenate([first, drawn[kept:]])
     place = np.array([list(names).index(name) for name in columns])
     centre, scale = _moments(X, rows, place)
     made = Novelty(
         tuple(columns), neighbours, centre, scale, np.empty((len(place), 0), np.float32), np.empty(0, np.float32)
     )
-    kept_rows = np.ascontiguousarray(made._units(X[first][:, place]).T)
+    units = np.ascontiguousarray(made._units(X[others][:, place]).T)
     distances = np.empty(kept, np.float32)
     least = min(apart, int(np.ptp(sections[rows])) // 4)
+    if least == 0:  # nobody is too near
+        others, units = first, np.ascontiguousarray(units[:, :kept])
     mean_distances(
-        made._units(X[second][:, place]), kept_rows, sections[second], sections[first], least, neighbours, distances
+        made._units(X[second][:, place]), units, sections[second], sections[others], least, kept, neighbours, distances
     )
     measured = np.sort(distances[np.isfinite(distances)])  # one without enough rows far away says nothing
     if not len(measured):
         raise NoveltyError("training rows lie in so few sections that none can be compared: bring more bars")
-    return Novelty(tuple(columns), neighbours, centre, scale, kept_rows, measured)
+    return Novelty(tuple(columns), neighbours, centre, scale, np.ascontiguousarray(units[:, :kept]), measured)
 
 
 def _moments(X: Floats, rows: npt.NDArray[np.intp], place: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:

@@ -230,7 +230,7 @@ def test_what_is_broken_is_told_for_its_own_horizon_and_silences_nothing_else(
     log = tmp_path / "lake" / "bars" / "5m" / "_delta_log"
     log.mkdir(parents=True)
     (log / "00000000000000000000.json").write_text("{")
-    found = {fact.kind: fact for fact in facts(world(services=(service.url,)), plans(), [BARS], [CHECK])}
+    found = {fact.kind: fact for fact in facts(world(services=(service.url,)), plans(), [BARS], [CHECK], {})}
     assert "ledger entry" in found["service_stale"].why
     assert found["data_late"].holds
     assert found["data_late"].why.startswith("cannot be told: ")

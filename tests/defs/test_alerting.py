@@ -33,7 +33,7 @@ def test_the_sensor_tells_once_reminds_resolves_and_loses_nothing_while_the_webh
     words = ["alerts.webhook={url_from: T_HOOK}", "alerts.after.service_stale=0.0"]
     mine = {"5m": Plan(compose(["horizon=5m", *words])["5m"])}
     assets = graph(switch)
-    sensor = tell_alerts(mine, assets, tmp_path, [service.url])
+    sensor = tell_alerts(mine, assets, tmp_path, [service.url], {})
 
     def tick(seconds: float = 30) -> str:
         clock.set(clock.now() + timedelta(seconds=seconds))
@@ -74,7 +74,7 @@ def test_the_sensor_tells_once_reminds_resolves_and_loses_nothing_while_the_webh
 
 
 def test_a_tick_without_a_service_or_a_store_still_tells(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    sensor = tell_alerts(plans(), graph(Switch()), tmp_path, ["http://127.0.0.1:9"])
+    sensor = tell_alerts(plans(), graph(Switch()), tmp_path, ["http://127.0.0.1:9"], {})
     given = {"lake": Lake(tmp_path / "lake"), "registry": Registry(tmp_path), "clock": FixedClock(NOW)}
     given |= {"reports": Reports(tmp_path, SERVICE, UI)}
     for now in (NOW, NOW + timedelta(minutes=2), NOW + timedelta(minutes=3)):

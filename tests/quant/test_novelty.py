@@ -20,7 +20,7 @@ NUMBERS = st.floats(-4, 4, width=32) | st.just(float("nan"))
 
 def distances(rows: np.ndarray, sample: np.ndarray, nearest: int) -> np.ndarray:
     found = np.empty(len(rows), np.float32)
-    mean_distances(np.ascontiguousarray(rows), np.ascontiguousarray(sample.T), NONE, NONE, 0, nearest, found)
+    mean_distances(np.ascontiguousarray(rows), np.ascontiguousarray(sample.T), NONE, NONE, 0, 0, nearest, found)
     return found
 
 
@@ -62,25 +62,34 @@ def test_a_row_s_distance_does_not_depend_on_the_rows_beside_it() -> None:
     assert alone.tobytes() == distances(rows, sample, 10).tobytes()
 
 
-def test_rows_near_in_time_are_not_compared() -> None:
+def test_a_row_is_compared_with_as_many_as_are_asked_for_and_none_near_in_time() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(50, 3)).astype(np.float32)
     when = np.arange(50)
     found = np.empty(50, np.float32)
-    mean_distances(rows, np.ascontiguousarray(rows.T), when, when, 7, 4, found)
+    mean_distances(rows, np.ascontiguousarray(rows.T), when, when, 7, 30, 4, found)
     for n in range(50):
-        others = rows[np.abs(when - n) >= 7]
+        others = rows[np.abs(when - n) >= 7][:30]
         expected = np.sort(np.linalg.norm(others - rows[n], axis=1))[:4].mean()
         assert found[n] == pytest.approx(expected, rel=1e-5)
-    mean_distances(rows, np.ascontiguousarray(rows.T), when, when, 48, 4, found)
+    mean_distances(rows, np.ascontiguousarray(rows.T), when, when, 7, 40, 4, found)
+    assert np.isnan(found).tolist() == [sum(abs(when - n) >= 7) < 40 for n in range(50)]
+    mean_distances(rows, np.ascontiguousarray(rows.T), when, when, 48, 2, 4, found)
     assert np.isnan(found).all()  # at most two others are so far away
 
 
-def test_rows_like_training_are_novel_to_every_degree_alike() -> None:
-    measure = learned(market())
-    found = measure.of(market(4000, seed=9), NAMES)
+# To leave out a quarter of training on both sides, as short training does, must not let later rows look familiar.
+@pytest.mark.parametrize("apart", [0, 30, 10_000])
+@pytest.mark.parametrize("width", [2, 5, 40])
+def test_rows_like_training_are_novel_to_every_degree_alike(apart: int, width: int) -> None:
+    names = [f"f{number}" for number in range(width)]
+    random = np.random.default_rng(9)
+    train, later = (random.normal(size=(count, width)).astype(np.float32) for count in (6000, 4000))
+    sections = np.arange(6000) // 20  # 300 of them, of 20 symbols
+    given = {"columns": names, "rows": np.arange(6000), "sections": sections, "apart": apart, "seed": 1}
+    found = fit(train, names, sample=1500, neighbours=10, **given).of(later, names)  # type: ignore[arg-type]
     assert ((found >= 0) & (found <= 1)).all()
-    assert kstest(found, "uniform").statistic < 0.08  # the sample's own error: 1.63 / sqrt(300) at 1 %
+    assert kstest(found, "uniform").statistic < 0.055  # 1.63 / sqrt(1500) at 1 %, and the sample's own error
 
 
 def test_a_row_unlike_training_is_more_novel_than_all_of_it() -> None:
