@@ -61,16 +61,22 @@ class Processes:
         del self._children[name]
 
     def stop(self) -> None:
+        """Stop all, killing what takes longer than GRACE_SECONDS, or what is left at a second Ctrl-C."""
         for child in self._children.values():
             _signal(child, signal.SIGINT)
-        deadline = time.monotonic() + GRACE_SECONDS
+        try:
+            self._end(time.monotonic() + GRACE_SECONDS)
+        except KeyboardInterrupt:
+            self._end(time.monotonic())
+        self._children.clear()
+
+    def _end(self, deadline: float) -> None:
         for name, child in self._children.items():
             if not _gone(child, deadline):
-                print(f"tenor: {name} did not stop within {GRACE_SECONDS:.0f} s and is killed", file=sys.stderr)
+                print(f"tenor: {name} has not stopped and is killed", file=sys.stderr)
                 _signal(child, signal.SIGKILL)
                 # Until they are: the last process that uses the store's database stops it, which may be this one.
                 _gone(child, math.inf)
-        self._children.clear()
 
     def __enter__(self) -> "Processes":
         return self

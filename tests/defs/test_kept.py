@@ -201,4 +201,19 @@ def test_stopping_leaves_nothing_that_a_child_had_started(
             time.sleep(0.01)
         pid = int(log.read_text())
     assert not living(pid)
-    assert "child did not stop within" in capsys.readouterr().err
+    assert "child has not stopped and is killed" in capsys.readouterr().err
+
+
+def test_a_second_interrupt_kills_what_has_not_stopped_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, pause = tmp_path / "log", time.sleep
+
+    def interrupted(seconds: float) -> None:
+        monkeypatch.setattr(processes.time, "sleep", pause)
+        raise KeyboardInterrupt
+
+    with Processes() as made:
+        made.start("child", [sys.executable, "-c", STUBBORN], {}, cwd=tmp_path, log=log)
+        while not lines(log, 1)():
+            time.sleep(0.01)
+        monkeypatch.setattr(processes.time, "sleep", interrupted)
+    assert not living(int(log.read_text()))
