@@ -1,15 +1,26 @@
 """Fixtures that several folders share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from conf import compose
+from tests.merging import remembered
+
 settings.register_profile("tenor", deadline=None)  # a busy machine is no broken law
 settings.load_profile("tenor")
 
 SHIPPED = Path(__file__).parents[1] / "conf"  # Tenor's own config, whatever TENOR_CONF says
+
+
+@pytest.fixture(scope="session", autouse=True)
+def merged_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "merge", remembered(compose.merge))
+        yield
 
 
 @pytest.fixture(scope="session")

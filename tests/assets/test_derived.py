@@ -97,7 +97,13 @@ def test_one_session_is_read_with_exactly_its_look_back(whole: Pipeline) -> None
     assert found.slots[0] == np.datetime64("2021-11-22T20:50")
 
 
-@pytest.mark.parametrize("sets", [TECHNICAL, ["features=[few]", "factors=[few]"]], ids=["technical", "few"])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        pytest.param(TECHNICAL, marks=pytest.mark.slow, id="technical"),
+        pytest.param(["features=[few]", "factors=[few]"], id="few"),
+    ],
+)
 def test_changing_any_bar_after_a_session_changes_no_row_up_to_it(
     pipeline: Make, file: File, market: pl.DataFrame, sets: list[str]
 ) -> None:
