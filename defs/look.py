@@ -89,12 +89,15 @@ def validate(overrides: Sequence[str]) -> int:
 
 
 def status(overrides: Sequence[str]) -> int:
-    """Print each horizon's newest partition, its newest model, what the ledger says and what the service serves."""
+    """Print each horizon's newest partition, its newest model, what the ledger says and what the service serves.
+
+    1 where a ledger cannot be read: that horizon's line says so, and the reason follows the table.
+    """
     from assets.names import table
     from defs.service import another_store, url_of
     from resources.inference import Inference, ServiceDown
     from resources.lake import Lake
-    from resources.registry import Registry
+    from resources.registry import Registry, RegistryError
 
     console = Console()
     found = compose(with_all_horizons(overrides))
@@ -115,23 +118,28 @@ def status(overrides: Sequence[str]) -> int:
     shown = Table()
     for column in ("horizon", "partition", "model", "champion", "since (UTC)", "served"):
         shown.add_column(column, no_wrap=True)
+    unreadable = []
     for name in found:
-        partitions, bundles, entry = (
-            lake.partitions(table("bars", name)),
-            registry.bundles(name),
-            registry.champion(name),
-        )
+        partitions, bundles = lake.partitions(table("bars", name)), registry.bundles(name)
+        champion, since = "–", "–"
+        try:
+            if entry := registry.champion(name):
+                champion, since = f"{entry.id[:SHORT]} no. {entry.number}", f"{entry.at:%m-%d %H:%M}"
+        except RegistryError as error:
+            champion = "unreadable"
+            unreadable.append(f"tenor: {name}: {error}")
         shown.add_row(
             name,
             partitions[-1] if partitions else "–",
             bundles[-1][:SHORT] if bundles else "–",
-            f"{entry.id[:SHORT]} no. {entry.number}" if entry else "–",
-            f"{entry.at:%m-%d %H:%M}" if entry else "–",
+            champion,
+            since,
             served[name][:SHORT] if name in served else "–",
         )
     console.print(shown)
     console.print(f"store {root}; {about}", style="dim", soft_wrap=True)
-    return 0
+    print(*unreadable, sep="\n", file=sys.stderr, end="\n" if unreadable else "")
+    return 1 if unreadable else 0
 
 
 def clean(overrides: Sequence[str]) -> int:

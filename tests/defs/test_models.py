@@ -117,6 +117,8 @@ def test_a_damaged_decision_is_told_with_the_bundles_there_are_and_promote_decid
     assert "000002.json is damaged" in out
     assert out.count("not known") == len(ids)
     assert all(id in out for id in ids)
+    status, out, err = say("status", "horizon=5m")
+    assert (status, "unreadable" in out, "5m" in err, "000002.json is damaged" in err) == (1, True, True, True)
     file.rename(file.with_name("000002.json.damaged"))
     status, _, err = say("rollback", "horizon=5m")
     assert (status, "entry 2 of 5m is set aside" in err) == (2, True)
