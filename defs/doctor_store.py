@@ -1,7 +1,7 @@
 """`tenor doctor` on the store: database, tables, journals, registry, alerts."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -110,6 +110,8 @@ def _table(lake: Lake, name: str, plan: Plan, now: datetime, *, deep: bool) -> I
         yield note(what, told, f"`tenor vacuum horizon={horizon}` deletes them once they are old enough")
     if name == f"bars/{horizon}":
         yield from _holes(lake, name, plan)
+    elif name in (f"features/{horizon}", f"factors/{horizon}"):
+        yield from _behind(lake, name, horizon)
 
 
 def _holes(lake: Lake, name: str, plan: Plan) -> Iterator[Finding]:
@@ -120,10 +122,23 @@ def _holes(lake: Lake, name: str, plan: Plan) -> Iterator[Finding]:
     lacking = sorted(set(keys.tolist()) - set(partitions))
     if not lacking:
         return
-    said = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else "")
-    told = f"has no bars in {len(lacking)} partitions of its calendar: {said}"
+    told = f"has no bars in {len(lacking)} partitions of its calendar: {_some(lacking)}"
     fix = f"`tenor backfill horizon={horizon.name}` asks the source again; where it has none, nothing is wrong"
     yield note(f"table {name}", told, fix)
+
+
+def _behind(lake: Lake, name: str, horizon: str) -> Iterator[Finding]:
+    """Partitions after the table's first that the bars have and it has not: later ones were made around them."""
+    made = lake.partitions(name)
+    lacking = sorted({key for key in lake.partitions(f"bars/{horizon}") if made and made[0] < key < made[-1]} - {*made})
+    if lacking:
+        told = f"lacks {len(lacking)} partitions that the bars have: {_some(lacking)}"
+        fix = f"`tenor backfill horizon={horizon}` makes them; the running Tenor does within the hour"
+        yield wrong(f"table {name}", told, fix)
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
 
 
 def journals(root: Path, plans: Mapping[str, Plan]) -> Iterator[Finding]:

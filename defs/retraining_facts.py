@@ -76,9 +76,12 @@ def _trainings(instance: dg.DagsterInstance, plan: Plan, registry: Registry, cal
     """
     horizon = plan.horizon.name
     key = names.key(horizon, "model")
-    runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=_tags(horizon)), limit=PAST)]
+    records = instance.get_run_records(dg.RunsFilter(tags=_tags(horizon)), limit=PAST)
+    runs = [record.dagster_run for record in records]
     again = {run.parent_run_id for run in runs}  # its process died, and Dagster started it once more
     canceled = {run.run_id for run in runs if run.status == dg.DagsterRunStatus.CANCELED}
+    # Where Dagster found nobody to start it, as while the code server was gone, nothing was trained that could fail.
+    canceled |= {record.dagster_run.run_id for record in records if record.start_time is None and record.end_time}
     found: dict[str, tuple[datetime, bool | None]] = {}
     for run in runs:
         if run.run_id not in again:

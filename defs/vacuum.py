@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from assets import drift_page, realized_drift
 from conf.compose import asked, compose
 from conf.schema import Horizon
 from defs.look import root_of, with_all_horizons
@@ -133,9 +134,21 @@ def _files(
         if written(path) < now - WRITING:
             yield _together([path], f"{name}: {path.name}", "a process that was killed left it")
     if policy.reports_days is not None:
-        old = [*reports(root, name, now - timedelta(days=policy.reports_days), stay)]
+        old = [
+            *reports(
+                root, name, now - timedelta(days=policy.reports_days), [*stay, *_linked(root, registry, name, stay)]
+            )
+        ]
         if old:
             yield _together(old, f"{name}: {len(old)} reports", f"older than {policy.reports_days} days")
+
+
+def _linked(root: Path, registry: Registry, name: str, stay: Sequence[str]) -> list[str]:
+    """Pages that the newest checks, and the causes of the bundles that stay, link to."""
+    causes = [registry.provenance(name, id).get("cause") or {} for id in stay]
+    told = [cause["report"].rpartition("/")[2] for cause in causes if cause.get("report")]
+    newest = sorted(page.name for page in (root / "reports" / name).glob("drift-????-??-??.html"))[-1:]
+    return [drift_page.HISTORY, realized_drift.PAGE, *newest, *told]
 
 
 def _logs(root: Path, horizon: Horizon, now: datetime) -> Iterator[Going]:

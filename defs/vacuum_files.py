@@ -24,10 +24,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def reports(root: Path, horizon: str, before: datetime, bundles: Collection[str]) -> Iterator[Path]:
-    """Report files that were written before, but those that a kept bundle's id names."""
+def reports(root: Path, horizon: str, before: datetime, named: Collection[str]) -> Iterator[Path]:
+    """Report files that were written before, but those whose name has one of these in it (a kept bundle's id)."""
     for file in _files(root / "reports" / horizon):
-        if written(file) < before and not any(id in file.name for id in bundles):
+        if written(file) < before and not any(part in file.name for part in named):
             yield file
 
 

@@ -28,7 +28,8 @@ class Policy:
 class Training:
     """A training that began at `at`, so many closed sessions ago; done: None while it waits or runs.
 
-    canceled: it is not done because somebody ended it, or the machine was shut down: nothing is wrong with it.
+    canceled: it is not done because somebody ended it, the machine was shut down, or it never began: nothing is wrong
+    with it.
     """
 
     id: str
@@ -89,7 +90,9 @@ def decide(facts: Facts, policy: Policy, now: datetime) -> Decision:
     begun = [one for one in facts.trainings if now - one.at < DAY]
     if (ended := next((one for one in begun if one.canceled), None)) is not None:
         again = f"it is asked for again from {ended.at + DAY:%Y-%m-%d %H:%M} UTC"
-        return Decision(None, f"run {ended.id[:8]} was canceled: {again}, or train by hand; meanwhile: {causes}")
+        return Decision(
+            None, f"run {ended.id[:8]} was canceled, or never began: {again}, or train by hand; meanwhile: {causes}"
+        )
     if len(begun) >= policy.per_day:
         more = min(one.at for one in begun[: policy.per_day]) + DAY
         spent = f"{len(begun)} trainings in 24 hours, retraining.per_day is {policy.per_day}"

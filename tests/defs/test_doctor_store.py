@@ -233,3 +233,19 @@ def test_a_source_that_cannot_be_read_has_a_line_of_its_own_and_so_has_one_that_
     assert "half.parquet cannot be read" in lost.told
     assert "tenor refresh horizon=1h" in (lost.fix or "")
     assert not [*sources.sources(plans(), horizons(), NOW)]  # synthetic: there is nothing to read
+
+
+def test_partitions_that_factors_lack_between_others_are_told_with_the_command_that_makes_them(root: Path) -> None:
+    lake = Lake(root / "lake")
+    layout = lake.layout(TABLE)
+    assert layout is not None
+    rows, months = lake.scan(TABLE).collect(), ["2024-02-01", "2024-03-01"]
+    later = [
+        rows.with_columns(pl.col("timestamp").dt.offset_by(f"{at + 1}mo"), partition=pl.lit(month))
+        for at, month in enumerate(months)
+    ]
+    lake.write(TABLE, later, months, layout)
+    lake.write("factors/1h", [rows, later[1]], ["2024-01-01", "2024-03-01"], layout)
+    found = bad(tables(root))
+    assert (found.what, found.told) == ("table factors/1h", "lacks 1 partitions that the bars have: 2024-02-01")
+    assert "tenor backfill horizon=1h" in (found.fix or "")

@@ -130,11 +130,27 @@ def test_while_one_trains_no_other_is_asked_for(loop: Loop) -> None:
     made.clock.set(made.clock.now() + timedelta(days=6))  # no drift of later sessions, but it has cooled down
     request = loop.tick()
     assert isinstance(request, dg.RunRequest), request
-    queued = made._instance.create_run_for_job(
+    queued = run_of(loop, dict(request.tags), dg.DagsterRunStatus.STARTED)
+    assert f"run {queued.run_id[:8]} trains or waits to" in str(loop.tick())
+
+
+def test_a_training_that_nobody_could_start_did_not_fail(loop: Loop) -> None:
+    made = loop.made
+    asked = {HORIZON: "5m", WHAT: "train", ASKED: made.clock.now().isoformat()}
+    run = run_of(loop, asked, dg.DagsterRunStatus.STARTING)
+    made._instance.report_run_failed(run, "the code server could not be reached")
+    trainings = facts_of(made._instance, loop.plan, made.lake, made.registry, loop.reports, made.clock.now()).trainings
+    [found] = [one for one in trainings if one.id == run.run_id]
+    assert (found.done, found.canceled) == (False, True)
+
+
+def run_of(loop: Loop, tags: dict[str, str], status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """A run of a training that is not executed."""
+    made = loop.made
+    return made._instance.create_run_for_job(
         dg.Definitions(
             assets=list(made.assets.values()), resources=made._resources, executor=dg.in_process_executor,
             jobs=[dg.define_asset_job("train", [names.key("5m", "model")])],
         ).resolve_job_def("train"),
-        tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED,
+        tags=tags, status=status,
     )  # fmt: skip
-    assert f"run {queued.run_id[:8]} trains or waits to" in str(loop.tick())

@@ -294,11 +294,16 @@ def test_a_version_that_is_gone_already_is_told_and_hinders_nothing(
     assert f"bundle {bundles[0].id} of 1h was made from version 77 of bars/1h, which is gone" in capsys.readouterr().err
 
 
-def test_reports_and_logs_go_by_their_age_and_those_of_kept_bundles_stay(tmp_path: Path, bundles: list[Bundle]) -> None:
+def test_reports_and_logs_go_by_their_age_and_those_that_something_links_to_stay(
+    tmp_path: Path, bundles: list[Bundle]
+) -> None:
     store = Store(tmp_path, bundles)
-    store.train(0)
+    cause = {"report": "http://127.0.0.1:8321/reports/1h/drift-2024-01-02.html"}
+    store.registry.write(bundles[0], {"cause": cause})
     champion = bundles[0].id
-    for name in (f"reports/1h/evaluation-{champion}.html", "reports/1h/drift-2024.html", "dagster/logs/run1/out"):
+    drift = [f"drift-2024-01-0{day}.html" for day in (1, 2, 3)]  # the last is what the check links to
+    pages = [f"evaluation-{champion}.html", "evaluation-gone.html", "drift.html", *drift]
+    for name in (*(f"reports/1h/{page}" for page in pages), "dagster/logs/run1/out"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x")
@@ -307,11 +312,11 @@ def test_reports_and_logs_go_by_their_age_and_those_of_kept_bundles_stay(tmp_pat
     ages = {"reports_days": 30, "logs_days": 30}
     assert swept(tmp_path, horizon(reports_days=None, logs_days=None)) == []
     assert swept(tmp_path, horizon(**ages)) == [
-        "1h: 1 reports: older than 30 days",
+        "1h: 2 reports: older than 30 days",
         "logs of 1 runs: older than 30 days",
     ]
     left = sorted(file.name for file in (tmp_path / "reports" / "1h").iterdir())
-    assert left == [f"evaluation-{champion}.html", "new.html"]
+    assert left == [*drift[1:], "drift.html", f"evaluation-{champion}.html", "new.html"]
 
 
 def test_answers_go_by_whole_days_and_then_their_bundles_may_go(tmp_path: Path, bundles: list[Bundle]) -> None:
