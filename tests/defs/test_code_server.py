@@ -15,15 +15,18 @@ from defs.code_server import CodeServer
 ERROR = (
     "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server. gRPC Error code: UNKNOWN\n"
 )
-GONE = {"message": ERROR}
-BROKEN = {"message": "quant.expression.ExpressionError: feature x: no such name\n"}
+GONE = {"message": ERROR, "errorChain": []}
+BROKEN = {
+    "message": "dagster._core.errors.DagsterUserCodeLoadError: Error occurred during the loading\n",
+    "errorChain": [{"error": {"message": "conf.errors.ConfigError: 15m.yaml:7: folds.count must be less\n"}}],
+}
 
 
 class UI:
     """Answers as Dagster's webserver does; `state`: of the code location, None where it is loading."""
 
     def __init__(self) -> None:
-        self.state: dict[str, str] | None = {}
+        self.state: dict[str, Any] | None = {}
         self.reloads: list[str] = []
         self.status = 200
         outer = self
@@ -82,11 +85,28 @@ def test_a_code_server_that_is_gone_at_two_looks_is_started_again_and_told(
     assert ui.reloads == ["tenor", "tenor"]
 
 
-def test_a_graph_that_does_not_load_and_a_ui_that_does_not_answer_are_left_alone(ui: UI) -> None:
+def test_a_graph_that_does_not_load_is_told_once_and_tried_again_until_it_does(
+    ui: UI, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = CodeServer(ui.url, Path("/store/dagster.log"))
-    ui.state = BROKEN
-    for _ in range(3):
+    for state in (BROKEN, None, BROKEN, BROKEN):
+        ui.state = state
         code.look()
+    assert ui.reloads == ["tenor"]  # not more often than once a minute
+    monkeypatch.setattr(code_server, "AGAIN", 0.0)
+    for state in (BROKEN, None, {}, {}):
+        ui.state = state
+        code.look()
+    assert ui.reloads == ["tenor", "tenor"]
+    assert capsys.readouterr().err == (
+        "tenor: the graph cannot be loaded, and nothing runs by itself: "
+        "conf.errors.ConfigError: 15m.yaml:7: folds.count must be less\n"
+        "tenor: the graph is loaded again\n"
+    )
+
+
+def test_a_ui_that_does_not_answer_is_left_alone(ui: UI) -> None:
+    code = CodeServer(ui.url, Path("/store/dagster.log"))
     ui.state = GONE
     code.look()
     ui.status = 500
