@@ -134,11 +134,8 @@ def _files(
         if written(path) < now - WRITING:
             yield _together([path], f"{name}: {path.name}", "a process that was killed left it")
     if policy.reports_days is not None:
-        old = [
-            *reports(
-                root, name, now - timedelta(days=policy.reports_days), [*stay, *_linked(root, registry, name, stay)]
-            )
-        ]
+        named = [*stay, *_linked(root, registry, name, stay)]
+        old = [*reports(root, name, now - timedelta(days=policy.reports_days), named)]
         if old:
             yield _together(old, f"{name}: {len(old)} reports", f"older than {policy.reports_days} days")
 

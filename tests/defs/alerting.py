@@ -1,8 +1,5 @@
 """What alerts are tested with: a graph whose next run is told what to do, a service that says what it is told to."""
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +14,7 @@ from assets.plan import Plan
 from conf.compose import compose
 from conf.schema import Horizon
 from resources.lake import Lake
+from tests.defs.answering import Answering
 
 # A Tuesday of regular hours in New York: bars of 14:30 to 21:00 UTC.
 NOW = datetime(2024, 3, 5, 22, 30, tzinfo=UTC)
@@ -82,28 +80,12 @@ def run(switch: Switch, instance: dg.DagsterInstance) -> str:
     return dg.materialize(graph(switch), instance=instance, raise_on_error=False).run_id
 
 
-class Service:
+class Service(Answering):
     """Answers /health as a service would; `health` may be changed."""
 
     def __init__(self, store: Path) -> None:
         self.health: dict[str, Any] = {"store": str(store), "horizons": {}}
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps(outer.health).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=lambda: self._server.serve_forever(0.01), daemon=True).start()
+        super().__init__(lambda _: (200, self.health))
 
     def serves(
         self, number: int | None, newest_bar: str | None = None, problem: str | None = None, horizon: str = "5m"
@@ -111,10 +93,6 @@ class Service:
         self.health["horizons"] = {
             horizon: {"status": "serving", "number": number, "newest_bar": newest_bar, "problem": problem}
         }
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

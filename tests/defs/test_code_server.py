@@ -1,8 +1,6 @@
 """A code server that is gone is started again, as the UI's answers tell it; those are Dagster's own."""
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 
 from defs import code_server
 from defs.code_server import CodeServer
+from tests.defs.answering import Answering
 
 ERROR = (
     "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server. gRPC Error code: UNKNOWN\n"
@@ -22,40 +21,20 @@ BROKEN = {
 }
 
 
-class UI:
+class UI(Answering):
     """Answers as Dagster's webserver does; `state`: of the code location, None where it is loading."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] | None = {}
         self.reloads: list[str] = []
         self.status = 200
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                body = json.dumps({"data": outer.answer(asked)}).encode()
-                self.send_response(outer.status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=lambda: self._server.serve_forever(0.01), daemon=True).start()
+        super().__init__(lambda body: (self.status, {"data": self.answer(json.loads(body))}))
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         if "reloadRepositoryLocation" in asked["query"]:
             self.reloads.append(asked["variables"]["name"])
             return {"reloadRepositoryLocation": {"__typename": "WorkspaceLocationEntry"}}
         return {"workspaceOrError": {"locationEntries": [{"name": "tenor", "locationOrLoadError": self.state}]}}
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pytest
 from defs import kept, processes
 from defs.kept import GivenUp, Kept
 from defs.processes import Processes
+from tests.defs.test_up import free_port
 
 # Listens, as a server does, and so does what it has started, which does not notice that it is gone.
 LISTENS = """
@@ -80,12 +80,6 @@ def lines(log: Path, count: int) -> Callable[[], bool]:
 
 def living(pid: int) -> bool:
     return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_killed_child_is_started_again_on_its_port_once_all_that_it_had_started_is_gone(

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -49,6 +50,29 @@ def answers(url: str) -> bool:
         return False
 
 
+def started(root: Path, words: Sequence[str], log: TextIO) -> subprocess.Popen[bytes]:
+    """`tenor up` over a store, with what it says in `log`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "defs.cli", "up", *words],
+        env={**os.environ, "TENOR_HOME": str(root)}, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def stopped(up: subprocess.Popen[bytes], number: int, log: TextIO) -> str:
+    """What it said until it ended at this signal; killed where it does not."""
+    up.send_signal(number)
+    try:
+        up.wait(60)
+    except subprocess.TimeoutExpired:
+        up.kill()
+        raise
+    finally:
+        log.seek(0)
+        told = log.read()
+        print(told[-6000:])
+    return told
+
+
 @pytest.mark.slow
 def test_a_model_trained_in_the_ui_is_served_without_a_restart_and_ctrl_c_leaves_nothing(
     store: Path, tmp_path: Path
@@ -58,10 +82,7 @@ def test_a_model_trained_in_the_ui_is_served_without_a_restart_and_ctrl_c_leaves
     ports = free_port(), free_port()
     words = ["horizon=5m,30m", *STRUCTURAL, f"serving.port={ports[0]}", f"serving.dagster_port={ports[1]}"]
     log = (tmp_path / "up.log").open("w+")
-    up = subprocess.Popen(
-        [sys.executable, "-m", "defs.cli", "up", *words],
-        env={**os.environ, "TENOR_HOME": str(root)}, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    up = started(root, words, log)
     family: list[psutil.Process] = []
     try:
         ui = f"http://127.0.0.1:{ports[1]}"
@@ -84,15 +105,7 @@ def test_a_model_trained_in_the_ui_is_served_without_a_restart_and_ctrl_c_leaves
         family = [*psutil.Process(up.pid).children(recursive=True), *servers(root)]
         assert len(family) > 3
     finally:
-        up.send_signal(signal.SIGINT)
-        try:
-            up.wait(60)
-        except subprocess.TimeoutExpired:
-            up.kill()
-            raise
-        finally:
-            log.seek(0)
-            print(log.read()[-6000:])
+        stopped(up, signal.SIGINT, log)
     assert up.returncode == 0
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
@@ -105,10 +118,7 @@ def test_whatever_is_killed_runs_again_once_and_sigterm_leaves_nothing(tmp_path:
     root, ports = tmp_path / "store", (free_port(), free_port())
     words = ["horizon=5m", "automation=off", f"serving.port={ports[0]}", f"serving.dagster_port={ports[1]}"]
     log = (tmp_path / "up.log").open("w+")
-    up = subprocess.Popen(
-        [sys.executable, "-m", "defs.cli", "up", *words],
-        env={**os.environ, "TENOR_HOME": str(root)}, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    up = started(root, words, log)
     ui = f"http://127.0.0.1:{ports[1]}"
     parts = ("-m serving ", "api grpc", "code-server start", "dagster._daemon run", "dagster_webserver", " dev -w")
 
@@ -130,16 +140,7 @@ def test_whatever_is_killed_runs_again_once_and_sigterm_leaves_nothing(tmp_path:
             wait(one_each, 150, f"the return of {part}")
         assert up.poll() is None
     finally:
-        up.send_signal(signal.SIGTERM)
-        try:
-            up.wait(60)
-        except subprocess.TimeoutExpired:
-            up.kill()
-            raise
-        finally:
-            log.seek(0)
-            told = log.read()
-            print(told[-6000:])
+        told = stopped(up, signal.SIGTERM, log)
     assert up.returncode == 0
     assert [part for part in parts if running(part, root)] == []
     assert servers(root) == []
